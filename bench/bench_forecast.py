@@ -1,0 +1,179 @@
+"""Coverage, loss and cost of the forecasts on public traces.
+
+Run: python bench/bench_forecast.py --traces FOLDER
+
+FOLDER holds azure2024/, servegen/ and azure2023/ as docs/benchmarks/forecast.md lists them. The
+parameters of `spillway.core.forecast` were chosen on the first halves of the azure2024 and servegen
+traces; the second halves are scored here, after the forecaster has run through the first (the
+azure2023 traces are an hour long: scored from their 15th minute, from a cold start). They are the
+same for all traces.
+
+What is scored is what the operator uses: each 15 s the distribution of the mean of a minute, at the
+begin, the middle and the end of the decision window. Files of rates (servegen) are replayed as
+Poisson arrivals of each window's rate, so they are semi-synthetic below ten minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import bench_decide
+import numpy as np
+
+from spillway.core.forecast import BAND, LEVELS, ForecastMemory, forecast, update
+from spillway.core.forecasters import MEMBERS, Forecaster
+from spillway.sim.traces import Gaps, load
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from spillway.sim.trace import Trace
+
+TICK = 15.0
+#: Observations are means of a minute, as the operator's rate window gives them.
+WINDOW_TICKS = 4
+HOUR = 3600.0
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Case:
+    """A trace and what of it is scored.
+
+    Attributes:
+        name: For the table.
+        path: Below the folder of traces.
+        lead_seconds: Default lead of a pool, and of one whose weights come from afar.
+        scored_from: Share of the trace before the first scored forecast.
+    """
+
+    name: str
+    path: str
+    lead_seconds: float
+    scored_from: float = 0.5
+
+
+CASES = tuple(
+    Case(f"{name}, {lead:.0f} s", path, lead + TICK)
+    for lead in (120.0, 420.0)
+    for name, path in (
+        ("azure2024 conv", "azure2024/conv_10s_counts.csv.gz"),
+        ("azure2024 code", "azure2024/code_10s_counts_first4days.csv.gz"),
+        ("servegen m-mid", "servegen/m-mid_total_rate_10min.csv"),
+    )
+) + tuple(
+    Case(f"azure2023 {name}, 120 s", f"azure2023/AzureLLMInferenceTrace_{name}.csv.gz", 135.0, 0.25)
+    for name in ("conv", "code")
+)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a forecaster came to on a trace.
+
+    Attributes:
+        coverage: Share of the observations inside the 90 % band.
+        terciles: The same where load was low, middling and high.
+        hours: The same, lowest and highest hour of the day.
+        loss: Mean pinball loss over all levels, requests per second.
+        microseconds: CPU time of an update and a forecast, mean.
+    """
+
+    coverage: float
+    terciles: tuple[float, ...]
+    hours: tuple[float, float]
+    loss: float
+    microseconds: float
+
+
+def observations(trace: Trace) -> NDArray[np.float64]:
+    """Means of the last minute, one a tick; Poisson counts where the trace only has rates."""
+    rates = trace.rates(TICK)
+    if trace.bin_seconds > TICK:
+        rates = np.random.default_rng(SEED).poisson(rates * TICK) / TICK
+    ends = np.arange(1, len(rates) + 1)
+    begins = np.maximum(0, ends - WINDOW_TICKS)
+    sums = np.concatenate(([0.0], np.cumsum(rates)))
+    return np.asarray((sums[ends] - sums[begins]) / (ends - begins), dtype=np.float64)
+
+
+def score(values: NDArray[np.float64], case: Case, members: tuple[Forecaster, ...]) -> Score:
+    """Run the forecaster over the trace and compare."""
+    lead, hold = case.lead_seconds, case.lead_seconds + TICK
+    memory = replace(ForecastMemory(), members=members)
+    quantiles = np.empty((len(values), len(LEVELS)))
+    begun = time.process_time()
+    for tick, value in enumerate(values.tolist()):
+        now = tick * TICK
+        memory = update(memory, now, value, lead_seconds=lead, hold_seconds=hold)
+        made = forecast(memory, lead, hold, now)
+        quantiles[tick] = [v for _, v in made.quantiles] if made is not None else 0.0
+    cpu = (time.process_time() - begun) / len(values)
+    first = int(case.scored_from * len(values))
+    inside, losses, hours, loads = [], [], [], []
+    levels = np.array(LEVELS)
+    for place in (lead, lead + hold / 2, lead + hold):
+        ahead = round(place / TICK)
+        rows = np.arange(first, len(values) - ahead)
+        came, said = values[rows + ahead], quantiles[rows]
+        low, high = (said[:, LEVELS.index(level)] for level in BAND)
+        inside.append((came >= low - 1e-9) & (came <= high + 1e-9))
+        error = came[:, None] - said
+        losses.append(np.maximum(levels * error, (levels - 1) * error).mean(axis=1))
+        hours.append((rows * TICK // HOUR % 24).astype(int))
+        loads.append(values[rows])
+    hit, hour, now_load = (np.concatenate(part) for part in (inside, hours, loads))
+    edges = np.quantile(now_load, (1 / 3, 2 / 3))
+    tercile = np.searchsorted(edges, now_load)
+    by_hour = [float(hit[hour == h].mean()) for h in np.unique(hour)]
+    return Score(
+        float(hit.mean()),
+        tuple(
+            float(hit[tercile == t].mean()) if (tercile == t).any() else np.nan for t in range(3)
+        ),
+        (min(by_hour), max(by_hour)),
+        float(np.concatenate(losses).mean()),
+        cpu * 1e6,
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--traces", type=Path, required=True, metavar="FOLDER")
+    folder = parser.parse_args().traces
+    print(f"{platform.machine()}, Python {platform.python_version()}\n")
+    print(
+        "| trace, lead | coverage | by load tercile | by hour | loss / last value's "
+        "| loss / level's | us |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    costs = []
+    for case in CASES:
+        values = observations(load(folder / case.path, gaps=Gaps.KEEP))
+        blend = score(values, case, tuple(MEMBERS.values()))
+        last, level = (score(values, case, (MEMBERS[n],) * len(MEMBERS)) for n in ("last", "level"))
+        terciles = " / ".join(f"{share:.3f}" for share in blend.terciles)
+        hours = f"{blend.hours[0]:.3f} to {blend.hours[1]:.3f}"
+        print(
+            f"| {case.name} | {blend.coverage:.3f} | {terciles} | {hours} "
+            f"| {blend.loss / last.loss:.3f} | {blend.loss / level.loss:.3f} "
+            f"| {blend.microseconds:.0f} |",
+            flush=True,
+        )
+        costs.append(blend.microseconds)
+    print(
+        f"\nupdate and forecast: {statistics.median(costs):.0f} us of CPU, {min(costs):.0f} to "
+        f"{max(costs):.0f} (goal: below 200)"
+    )
+    print(f"core's memory of a pool: {bench_decide.memory_bytes() / 1000:.0f} kB (goal: below 200)")
+
+
+if __name__ == "__main__":
+    main()

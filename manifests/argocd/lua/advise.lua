@@ -1,0 +1,3 @@
+-- Computes and reports, and changes nothing.
+obj.spec.mode = "Advise"
+return obj

@@ -1,0 +1,3 @@
+-- Acts again.
+obj.spec.mode = "Active"
+return obj

@@ -1,0 +1,7 @@
+"""Spillway: a Kubernetes operator for cost-aware LLM autoscaling."""
+
+from __future__ import annotations
+
+__all__ = ["__version__"]
+
+__version__ = "0.1.0"

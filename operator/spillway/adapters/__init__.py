@@ -1,0 +1,1 @@
+"""I/O at the edges: Kubernetes, Prometheus, engines. An adapter decides nothing."""

@@ -1,0 +1,1 @@
+"""The InferencePool resource: pydantic models, CRD generator, conditions and reasons."""

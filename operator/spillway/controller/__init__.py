@@ -1,0 +1,1 @@
+"""The running operator: loops, wiring, leadership, HTTP endpoints."""

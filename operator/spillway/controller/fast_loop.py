@@ -1,0 +1,372 @@
+"""The fast loop: overflow alone, from the engines' own pages, once a second.
+
+Order matters where money is spent: first the ledger is stored, then the value that may spend it is
+published. A standby publishes what the leader's annotation says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from spillway.api.names import Role
+from spillway.api.validation import InferencePool
+from spillway.core.burst import is_hot, live_load, overflow_inputs, serving_uids
+from spillway.core.fast import fast_step
+from spillway.core.ledger import settle
+
+if TYPE_CHECKING:
+    from spillway.adapters.kube.lease import LeaderLease
+    from spillway.adapters.kube.records import PodRecord
+    from spillway.adapters.telemetry import Telemetry
+    from spillway.api.inferencepool import EngineMetrics
+    from spillway.controller.annotator import Annotator
+    from spillway.controller.http import Health
+    from spillway.controller.ledgers import Ledgers
+    from spillway.controller.observer import Observer
+    from spillway.controller.routes import Routes
+    from spillway.controller.runtime import Key, PoolRuntime, Runtimes
+    from spillway.controller.settings import Settings
+    from spillway.controller.slow_loop import SlowLoop
+    from spillway.controller.watches import Watches
+    from spillway.core.facts import ReplicaLoad
+    from spillway.core.fast import FastOutcome
+    from spillway.core.ledger import PoolLedger
+    from spillway.core.overflow import OverflowValue
+
+    #: A pod, where its page is, and whose it is.
+    Page = tuple[PodRecord, EngineMetrics, Key]
+
+log = structlog.get_logger(__name__)
+
+#: A direct sample older than this many ticks is left to Prometheus' slower one.
+_FRESH_TICKS: Final = 4.0
+#: Annotation renewals of all bursting pools together stay below this many a second: a lease is
+#: renewed at half of its life, so it must last at least 2 n / this.
+_RENEWALS_PER_SECOND: Final = 10.0
+#: Settlements alone are stored no more often than this; grants are stored before they are used.
+_STORE_SECONDS: Final = 60.0
+#: Share of a tick that pages may take; one that takes longer is used at the next tick, so a pod
+#: that hangs delays nobody else's overflow by more than this.
+_READING_SHARE: Final = 0.5
+#: Pools computed between two turns of the event loop.
+_BATCH: Final = 50
+
+
+class FastLoop:
+    """Sets every pool's overflow value."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        watches: Watches,
+        observer: Observer,
+        runtimes: Runtimes,
+        ledgers: Ledgers,
+        annotator: Annotator,
+        routes: Routes,
+        lease: LeaderLease,
+        slow: SlowLoop,
+        telemetry: Telemetry,
+        health: Health,
+    ) -> None:
+        self._settings = settings
+        self._watches = watches
+        self._observer = observer
+        self._runtimes = runtimes
+        self._ledgers = ledgers
+        self._annotator = annotator
+        self._routes = routes
+        self._lease = lease
+        self._slow = slow
+        self._telemetry = telemetry
+        self._health = health
+        self._stored_at = time.monotonic()
+        self._turn = 0
+
+    async def run(self) -> None:
+        """Tick after tick until cancelled."""
+        period = self._settings.fast_tick_seconds
+        while True:
+            due = time.monotonic() + period
+            try:
+                await self.tick()
+                self._health.ticked("fast")
+            except Exception:
+                log.exception("a fast tick failed; the next one tries again")
+                self._telemetry.pool_errors.labels("fast").inc()
+            begun = time.monotonic()
+            pause = max(0.0, due - begun)
+            await asyncio.sleep(pause)
+            self._telemetry.loop_lag.set(max(0.0, time.monotonic() - begun - pause))
+
+    async def tick(self) -> None:
+        """One look at the pods that matter, and the values that follow."""
+        started = time.monotonic()
+        leads = self._lease.is_leader()
+        self._telemetry.leader.set(leads)
+        pools = self._known_pools()
+        await self._read(pools)
+        if leads:
+            await self._lead(pools)
+        else:
+            for pool, runtime in pools:
+                runtime.read_annotation(pool)
+                runtime.overflow = runtime.annotated
+        self._telemetry.tick_seconds.labels("fast").observe(time.monotonic() - started)
+
+    def _known_pools(self) -> list[tuple[InferencePool, PoolRuntime]]:
+        return [
+            (pool, runtime)
+            for pool in self._watches.pools.values()
+            if isinstance(pool, InferencePool)
+            and (runtime := self._runtimes.get((pool.namespace, pool.name))) is not None
+            and runtime.uid == pool.uid
+        ]
+
+    # Looking
+
+    async def _read(self, pools: list[tuple[InferencePool, PoolRuntime]]) -> None:
+        """Read pages: of pools that burst, of hot ones, of draining pods, and of the rest.
+
+        Where the budget of pages does not reach, hot pools and the rest are read by turns.
+        """
+        bursting: list[tuple[InferencePool, PoolRuntime]] = []
+        hot: list[tuple[InferencePool, PoolRuntime]] = []
+        cold: list[tuple[InferencePool, PoolRuntime]] = []
+        draining: list[Page] = []
+        for pool, runtime in pools:
+            if runtime.facts is None or runtime.outcome is None:
+                continue
+            if runtime.outcome.plan.counts.draining:
+                draining += self._pages(pool, runtime, Role.DRAINING)
+            if pool.spec.burst is None:
+                continue
+            if _bursts(runtime):
+                bursting.append((pool, runtime))
+            elif is_hot(runtime.facts, runtime.outcome):
+                hot.append((pool, runtime))
+            else:
+                cold.append((pool, runtime))
+        pages: list[Page] = []
+        self._collect(pages, bursting)
+        read_hot = self._collect(pages, self._in_turn(hot))
+        pages += draining
+        self._turn += max(1, read_hot + self._collect(pages, self._in_turn(cold)))
+        read = await self._observer.read_pods(
+            [(record, metrics) for record, metrics, _ in pages],
+            patience_seconds=_READING_SHARE * self._settings.fast_tick_seconds,
+        )
+        for record, _, key in draining:
+            if record.uid in read:
+                self._slow.wake(key)
+
+    def _in_turn(
+        self, pools: list[tuple[InferencePool, PoolRuntime]]
+    ) -> list[tuple[InferencePool, PoolRuntime]]:
+        """The pools, beginning with another one at each tick."""
+        begin = self._turn % max(1, len(pools))
+        return pools[begin:] + pools[:begin]
+
+    def _collect(self, pages: list[Page], pools: list[tuple[InferencePool, PoolRuntime]]) -> int:
+        """Add the pages of the pools' serving pods as far as the budget reaches; of how many."""
+        for number, (pool, runtime) in enumerate(pools):
+            if len(pages) >= self._settings.scrape_pages_per_second:
+                return number
+            pages += self._pages(pool, runtime, Role.SERVING)
+        return len(pools)
+
+    def _pages(self, pool: InferencePool, runtime: PoolRuntime, role: Role) -> list[Page]:
+        """Ready serving pods, or draining ones, as the watch knows them now."""
+        if runtime.facts is None:
+            return []
+        serving = set(serving_uids(runtime.facts)) if role is Role.SERVING else set()
+        pages = []
+        for target in runtime.facts.targets.values():
+            for pod in target.pods:
+                if pod.uid in serving if role is Role.SERVING else pod.role is role:
+                    record = self._watches.pods.get((pool.namespace, pod.name))
+                    if record is not None and record.uid == pod.uid:
+                        pages.append((record, pool.spec.metrics, runtime.key))
+        return pages
+
+    def _loads(self, runtime: PoolRuntime, now: float) -> dict[str, ReplicaLoad]:
+        """Samples of the serving pods: direct ones where fresh, else what Prometheus has.
+
+        A pod that reports another model than the pool's has none.
+        """
+        loads: dict[str, ReplicaLoad] = {}
+        if runtime.facts is None:
+            return loads
+        fresh = _FRESH_TICKS * max(1.0, self._settings.fast_tick_seconds)
+        oldest = self._settings.max_sample_age_seconds
+        stored = self._observer.snapshot.loads
+        model = runtime.facts.spec.model_name
+        for target in runtime.facts.targets.values():
+            for pod in target.pods:
+                models = self._observer.models(runtime.key[0], pod.name, pod.uid)
+                if models and model not in models:
+                    continue
+                direct = self._observer.direct(pod.uid, now)
+                if direct is not None and abs(now - direct.sampled_at) <= fresh:
+                    loads[pod.uid] = direct
+                    continue
+                known = stored.get((runtime.key[0], pod.name))
+                if known is not None and abs(now - known.sampled_at) <= oldest:
+                    loads[pod.uid] = known
+        return loads
+
+    # Leading
+
+    async def _lead(self, pools: list[tuple[InferencePool, PoolRuntime]]) -> None:
+        alive = {(pool.namespace, pool.name) for pool in self._watches.pools.values()}
+        if not await self._ledgers.ready(self._lease.epoch, alive, time.time()):
+            for _, runtime in pools:
+                runtime.ungranted_at = time.time()
+            return
+        bursting = sum(_bursts(runtime) for _, runtime in pools)
+        lease = max(self._settings.overflow_lease_seconds, 2 * bursting / _RENEWALS_PER_SECOND)
+        results = await self._computed(pools, lease)
+        unsaved = await self._ledgers.save(self._to_store(results))
+        for pool, runtime, result in results:
+            if runtime.gone or not self._lease.is_leader():
+                continue
+            if result.ledger_changed and runtime.key in unsaved:
+                # What the value would spend is not reserved; the old one runs out by itself.
+                runtime.computed_on, runtime.ungranted_at = None, time.time()
+                continue
+            if result.ledger_changed:
+                runtime.ungranted_at = None
+            runtime.ledger = result.ledger
+            self._publish(pool, runtime, result.value, lease)
+        self._routes.steer(pools)
+
+    async def _computed(
+        self, pools: list[tuple[InferencePool, PoolRuntime]], lease_seconds: float
+    ) -> list[tuple[InferencePool, PoolRuntime, FastOutcome]]:
+        """The next step of every pool that may have one; one that fails holds no other up."""
+        results: list[tuple[InferencePool, PoolRuntime, FastOutcome]] = []
+        news = self._observer.news()
+        for number, (pool, runtime) in enumerate(pools):
+            if self._settled_down(runtime, news):
+                continue
+            try:
+                runtime.computed_on = runtime.facts
+                result = self._next(pool, runtime, lease_seconds)
+            except Exception:
+                # Held as it is; its value expires by itself.
+                log.exception("overflow held: the step failed", pool=pool.key)
+                self._telemetry.pool_errors.labels("overflow").inc()
+                continue
+            if result is not None:
+                results.append((pool, runtime, result))
+            if number % _BATCH == _BATCH - 1:
+                await asyncio.sleep(0)
+        return results
+
+    def _settled_down(self, runtime: PoolRuntime, news: set[str]) -> bool:
+        """Whether the value would come out the same: it lets nothing leave, and nothing is new."""
+        value, facts = runtime.overflow, runtime.facts
+        return (
+            value is not None
+            and facts is not None
+            and value.idle
+            and value.epoch == self._lease.epoch
+            and runtime.computed_on is facts
+            and not any(uid in news for uid in serving_uids(facts))
+        )
+
+    def _to_store(
+        self, results: list[tuple[InferencePool, PoolRuntime, FastOutcome]]
+    ) -> dict[Key, PoolLedger]:
+        """Ledgers that grant something new; now and then those that only counted as well.
+
+        What gateways counted is cumulative, so a restart loses nothing of it.
+        """
+        granted = {r.key: result.ledger for _, r, result in results if result.ledger_changed}
+        now = time.monotonic()
+        if now - self._stored_at < _STORE_SECONDS:
+            return granted
+        self._stored_at = now
+        latest = {r.key: result.ledger for _, r, result in results}
+        counted = {
+            runtime.key: ledger
+            for runtime in self._runtimes.all()
+            if runtime.settled_at is not None
+            and (ledger := latest.get(runtime.key, runtime.ledger)) is not runtime.stored
+        }
+        return counted | granted
+
+    def _next(
+        self, pool: InferencePool, runtime: PoolRuntime, lease_seconds: float
+    ) -> FastOutcome | None:
+        facts, outcome = runtime.facts, runtime.outcome
+        if facts is None or outcome is None or self._settings.read_only:
+            return None
+        if pool.spec.burst is None and runtime.annotation is None:
+            return None
+        if not runtime.ledger_readable:
+            return None
+        now = time.time()
+        live = live_load(facts, self._loads(runtime, now), now)
+        result = fast_step(
+            overflow_inputs(facts, outcome, live, now),
+            runtime.overflow,
+            self._settled(runtime, now),
+            now,
+            self._lease.epoch,
+            lease_seconds,
+        )
+        if live is not None and result.value.fraction > 0 and not _bursts(runtime):
+            self._telemetry.overflow_delay.observe(max(0.0, time.time() - live.at))
+        return result
+
+    def _settled(self, runtime: PoolRuntime, now: float) -> PoolLedger:
+        """The ledger with what gateways have counted, once a snapshot."""
+        snapshot_at = self._observer.snapshot.at
+        if runtime.settled_at == snapshot_at:
+            return runtime.ledger
+        runtime.settled_at = snapshot_at
+        gateway = self._observer.gateway(*runtime.key, now)
+        if gateway is None or gateway.cloud_requests_total is None:
+            return settle(runtime.ledger, None, None, now)
+        counted = gateway.cloud_requests_total, gateway.cloud_usd_total
+        return settle(runtime.ledger, *counted, gateway.sampled_at)
+
+    # Publishing
+
+    def _publish(
+        self,
+        pool: InferencePool,
+        runtime: PoolRuntime,
+        value: OverflowValue,
+        lease_seconds: float,
+    ) -> None:
+        """Over HTTP at once, as an annotation where it must be written."""
+        before, runtime.overflow = runtime.overflow, value
+        self._telemetry.overflow_fraction.labels(*runtime.key).set(value.fraction)
+        admitted = math.nan if value.admit is None else value.admit.in_flight
+        self._telemetry.overflow_admit.labels(*runtime.key).set(admitted)
+        self._telemetry.set_overflow_reason(
+            *runtime.key, before.reason if before else "", value.reason
+        )
+        if before is None or (before.fraction > 0) is not (value.fraction > 0):
+            log.info(
+                "overflow",
+                pool=pool.key,
+                fraction=round(value.fraction, 4),
+                reason=value.reason.value,
+                version=value.version,
+                epoch=value.epoch,
+            )
+            self._slow.wake(runtime.key)
+        self._annotator.publish(pool, runtime, value, lease_seconds)
+
+
+def _bursts(runtime: PoolRuntime) -> bool:
+    return runtime.overflow is not None and runtime.overflow.fraction > 0

@@ -1,0 +1,242 @@
+"""What an engine's step costs, learned from what the engine counts.
+
+A replica that never pauses spends each second on its steps, their sequences, the context that these
+read and the prompts that are computed. With s steps, g output tokens and p computed prompt tokens a
+second, and X tokens of context for a sequence on average,
+
+    1 = c0 s + c1 g + c2 g X + c3 p
+
+(g is the batch times the steps, so g X is the context that the steps read). Prompt tokens count for
+more the longer the prompt, by the part of attention that is quadratic: p is in tokens of a short
+prompt. Each sample of a replica is one such equation, and least squares finds the four costs.
+
+Samples of one load tell little of each cost, and nothing of c1 and c2 apart. So the fit is of
+factors on a profile: first one factor for all four, the engine's speed, and then one for each, with
+a ridge that draws them to it. Where samples say nothing the profile's proportions stay.
+
+*Drift.* Old samples fade with a half-life of hours. Where the present ones are off to one side (an
+engine was upgraded, a GPU throttles, the traffic is of a kind that was never seen) the half-life
+shrinks with the square of it, down to a minute. What is drawn from the old ones meanwhile is their
+proportions: they are scaled to the present speed, as far as it is off for certain.
+
+Everything here is sums, so a replica that is learned from for a year takes as much room as a new
+one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from operator import mul
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Four: TypeAlias = tuple[float, float, float, float]
+Matrix: TypeAlias = tuple[Four, Four, Four, Four]
+
+#: A working day: long enough to have seen low load and high.
+HALF_LIFE_SECONDS: Final = 6 * 3600.0
+#: However far off the present is: a rate window, below which a fit is of single samples.
+LEAST_HALF_LIFE_SECONDS: Final = 60.0
+#: Present samples that are off by this much halve the half-life. Chosen so that an engine that has
+#: become slower by a third is followed within some ten minutes, and the scatter of a few windows
+#: (`_NOISE` over the square root of their number) costs no more than half of what was learned.
+_DRIFT_UNIT: Final = 0.02
+#: So far off, in units of the noise, is certain.
+_SURE: Final = 1e3
+#: Share of what is off that one step (a tick) makes up for, and the most of it.
+_CATCH_UP: Final = 0.25
+_MOST_BIAS: Final = 0.5
+#: Over which time "present" is averaged.
+_PRESENT_SECONDS: Final = 180.0
+#: Before that much weight the profile stands: one odd minute must not scale it. Three minutes of
+#: one replica.
+LEAST_WEIGHT: Final = 3.0
+#: A window of a minute scatters by this share about the identity: prompts that straddle its ends.
+_NOISE: Final = 0.05
+#: How far a cost may be from the profile's proportions before it is odd: GPUs and kernels differ by
+#: half in how well they compute and how well they read.
+_SPREAD: Final = 0.5
+_RIDGE: Final = (_NOISE / _SPREAD) ** 2
+#: No cost is nothing: the least factor on the scaled profile.
+_LEAST_FACTOR: Final = 0.05
+_ZERO: Final = (0.0, 0.0, 0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class StepSample:
+    """One replica over one rate window.
+
+    Attributes:
+        regressors: (s, g, g X, p), per second.
+        busy: Share of the window that the replica was not idle, 0 to 1.
+        weight: How much of it is new, as a share of a window.
+    """
+
+    regressors: Four
+    busy: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class StepCost:
+    """The four costs in seconds, and what the samples leave open of them.
+
+    Attributes:
+        costs: (c0, c1, c2, c3).
+        covariance: Of the relative errors of the four; None where nothing was measured.
+    """
+
+    costs: Four
+    covariance: Matrix | None = None
+
+    def relative_error(self, gradient: Four) -> float | None:
+        """Standard error of a figure by its elasticities to the four costs; None if unknown."""
+        if self.covariance is None:
+            return None
+        variance = sum(
+            g * h * entry
+            for g, row in zip(gradient, self.covariance, strict=True)
+            for h, entry in zip(gradient, row, strict=True)
+        )
+        return math.sqrt(max(0.0, variance))
+
+
+@dataclass(frozen=True, slots=True)
+class StepSums:
+    """Sufficient statistics of the least squares, faded; values are never changed in place.
+
+    Attributes:
+        at: When they were last brought up to date.
+        weight: Windows that count.
+        products: Sums of the products of the regressors.
+        moments: Sums of the regressors times the busy share.
+        squared_error: Mean square of how far the identity was off before a sample was learned.
+        bias: The same with its sign, of the present; above 0 the engine is slower than learned.
+        cost: The fit of these sums; None before the first sample.
+    """
+
+    at: float = 0.0
+    weight: float = 0.0
+    products: Matrix = (_ZERO, _ZERO, _ZERO, _ZERO)
+    moments: Four = _ZERO
+    squared_error: float | None = None
+    bias: float = 0.0
+    cost: StepCost | None = None
+
+    @property
+    def learned(self) -> bool:
+        """Whether there is enough to go by."""
+        return self.weight >= LEAST_WEIGHT
+
+    def plus(self, samples: Iterable[StepSample], prior: Four, now: float) -> StepSums:
+        """The sums with the samples of this moment; ``prior`` is the profile's costs."""
+        samples = list(samples)
+        if not samples:
+            return self
+        elapsed = max(0.0, now - self.at) if self.at else 0.0
+        squared, bias = self.squared_error, self.bias
+        if self.learned and self.cost is not None:
+            costs = self.cost.costs
+            errors = [s.busy - _dot(costs, s.regressors) for s in samples]
+            share = 1 - math.exp(-min(elapsed, _PRESENT_SECONDS) / _PRESENT_SECONDS)
+            bias += share * (sum(errors) / len(errors) - bias)
+            now_squared = sum(e * e for e in errors) / len(errors)
+            squared = now_squared if squared is None else squared + share * (now_squared - squared)
+        # Off by b means that the costs explain 1 - b of the time. Small b are noise.
+        odds = min(abs(bias) / _DRIFT_UNIT, _SURE) ** 2
+        slower = 1 / (1 - min(_CATCH_UP * bias * odds / (1 + odds), _MOST_BIAS))
+        half_life = HALF_LIFE_SECONDS / (1 + odds)
+        keep = 0.5 ** (elapsed / max(half_life, LEAST_HALF_LIFE_SECONDS))
+        weights = [s.weight for s in samples]
+        weighted = [[w * x for x in s.regressors] for s, w in zip(samples, weights, strict=True)]
+        columns = list(zip(*weighted, strict=True))
+        plain = list(zip(*(s.regressors for s in samples), strict=True))
+        busy = [s.busy for s in samples]
+        products = [
+            [keep / slower**2 * entry + _dot(columns[j], plain[k]) for k, entry in enumerate(row)]
+            for j, row in enumerate(self.products)
+        ]
+        moments = [
+            keep / slower * entry + _dot(columns[j], busy) for j, entry in enumerate(self.moments)
+        ]
+        total = keep * self.weight + sum(weights)
+        sums = StepSums(now, total, _matrix(products), _four(moments), squared, bias)
+        cost = sums._fit(prior)
+        if self.cost is not None and self.learned:
+            # What the new fit explains by itself is no longer off.
+            gained = [new - old for new, old in zip(cost.costs, self.cost.costs, strict=True)]
+            bias -= _dot(gained, [sum(column) / len(samples) for column in plain])
+        return StepSums(now, total, sums.products, sums.moments, squared, bias, cost)
+
+    def _fit(self, prior: Four) -> StepCost:
+        """The costs by least squares with the scaled profile as ridge prior."""
+        products = [[self.products[j][k] * prior[j] * prior[k] for k in range(4)] for j in range(4)]
+        moments = [self.moments[j] * prior[j] for j in range(4)]
+        total = sum(map(sum, products))
+        if total <= 0:
+            return StepCost(prior)
+        speed = sum(moments) / total
+        ridge = _RIDGE / (speed * speed)
+        for j in range(4):
+            products[j][j] += ridge
+            moments[j] += ridge * speed
+        inverse = _inverse(products)
+        factors = _at_least(
+            [_dot(row, moments) for row in inverse], products, moments, _LEAST_FACTOR * speed
+        )
+        noise = max(_NOISE, math.sqrt(self.squared_error or 0.0)) ** 2
+        covariance = [
+            [noise * inverse[j][k] / (factors[j] * factors[k]) for k in range(4)] for j in range(4)
+        ]
+        costs = _four([prior[j] * factors[j] for j in range(4)])
+        return StepCost(costs, _matrix(covariance))
+
+
+def _at_least(
+    factors: list[float], products: list[list[float]], moments: list[float], least: float
+) -> list[float]:
+    """The least-squares factors with none below ``least``: those are held there, the rest refit."""
+    held: set[int] = set()
+    while low := {j for j in range(4) if j not in held and factors[j] < least}:
+        held |= low
+        free = [j for j in range(4) if j not in held]
+        for j in held:
+            factors[j] = least
+        if not free:
+            break
+        matrix = [[products[j][k] for k in free] for j in free]
+        rest = [moments[j] - least * sum(products[j][k] for k in held) for j in free]
+        for j, row in zip(free, _inverse(matrix), strict=True):
+            factors[j] = _dot(row, rest)
+    return factors
+
+
+def _inverse(matrix: list[list[float]]) -> list[list[float]]:
+    """Of a symmetric positive definite matrix (the ridge makes it so), by Gauss-Jordan."""
+    size = len(matrix)
+    rows = [[*row, *(float(j == i) for j in range(size))] for i, row in enumerate(matrix)]
+    for i in range(size):
+        pivot = rows[i][i]
+        rows[i] = [entry / pivot for entry in rows[i]]
+        for j in range(size):
+            if j != i:
+                factor = rows[j][i]
+                rows[j] = [a - factor * b for a, b in zip(rows[j], rows[i], strict=True)]
+    return [row[size:] for row in rows]
+
+
+def _dot(a: Sequence[float], b: Sequence[float]) -> float:
+    return sum(map(mul, a, b), 0.0)
+
+
+def _four(values: Sequence[float]) -> Four:
+    a, b, c, d = values
+    return a, b, c, d
+
+
+def _matrix(rows: Sequence[Sequence[float]]) -> Matrix:
+    a, b, c, d = rows
+    return _four(a), _four(b), _four(c), _four(d)

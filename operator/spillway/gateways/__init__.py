@@ -1,0 +1,1 @@
+"""What runs inside other people's gateways: files that need nothing of Spillway."""

@@ -1,0 +1,1 @@
+"""Simulation: the request-level replica model, workloads, replay of the core."""

@@ -1,0 +1,1 @@
+"""The simulator's report: one HTML file that needs no network."""

@@ -1,0 +1,59 @@
+"""``spillway run`` with its surroundings altered, for tests of what they do to it.
+
+    RIG_CLOCK        a file with the seconds by which the wall clock is ahead; empty or absent: none
+    RIG_WATCH_IDLE   seconds after which a silent watch is dead, instead of 90
+
+Only `time.time` is altered: that is what the operator takes for now. The monotonic clock goes on,
+as it does when a host's clock is set.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from spillway.adapters.kube import informer
+from spillway.adapters.metrics import scrape
+from spillway.controller import watches
+
+_real_time = time.time
+
+
+def _ahead(path: Path) -> float:
+    try:
+        return float(path.read_text(encoding="ascii") or 0)
+    except (OSError, ValueError):
+        return 0.0
+
+
+def _alter(clock: str | None, idle: str | None) -> None:
+    if clock is not None:
+        path = Path(clock)
+
+        def altered() -> float:
+            return _real_time() + _ahead(path)
+
+        time.time = altered
+        # A default that was taken before.
+        _default(scrape.EngineScraper, "clock", altered)
+    if idle is not None:
+        _default(informer.Informer, "idle_seconds", float(idle))
+        watches.STALE_AFTER_SECONDS = 2 * float(idle)  # type: ignore[misc]
+
+
+def _default(kind: type[Any], name: str, value: Any) -> None:
+    defaults = kind.__init__.__kwdefaults__
+    if name not in defaults:
+        msg = f"{kind.__name__} has no argument {name} any more"
+        raise AttributeError(msg)
+    defaults[name] = value
+
+
+if __name__ == "__main__":
+    _alter(os.environ.get("RIG_CLOCK"), os.environ.get("RIG_WATCH_IDLE"))
+    sys.argv[0] = "spillway"
+    runpy.run_module("spillway", run_name="__main__", alter_sys=False)

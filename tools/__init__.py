@@ -1,0 +1,1 @@
+"""Tools for the repository's own upkeep; no part of the package."""
