@@ -164,10 +164,20 @@ class LeaderLease:
         if not was_ours or observed is None or observed.holder != self.identity:
             return
         try:
-            # One second is what client-go writes, for candidates that look at the duration alone.
-            await self._patch(observed, holder="", transitions=observed.transitions, duration=1)
+            try:
+                await self._give_up(observed)
+            except Conflict:
+                # `run` was stopped between a renewal and its answer: the version that we know is
+                # the one before. If the lease is ours still, the newer version is our own.
+                now = await self._observe()
+                if now is not None and now.holder == self.identity:
+                    await self._give_up(now)
         except (ApiError, TimeoutError) as error:
             log.warning("lease not released; it runs out by itself", error=str(error))
+
+    async def _give_up(self, observed: _Observed) -> None:
+        # One second is what client-go writes, for candidates that look at the duration alone.
+        await self._patch(observed, holder="", transitions=observed.transitions, duration=1)
 
     async def _try(self) -> None:
         """One try to acquire or to renew."""

@@ -146,6 +146,18 @@ async def test_release_does_not_take_what_another_holds(api: FakeApi, cluster: C
     assert api.objects[PATH]["spec"]["holderIdentity"] == "two"
 
 
+async def test_a_renewal_that_was_cut_off_by_the_stop_does_not_keep_the_lease(
+    api: FakeApi, cluster: Cluster
+) -> None:
+    """The API server renewed, the operator stopped before the answer: its version is old."""
+    lease = candidate(cluster, "one", Clock())
+    async with running(lease):
+        await until(lease.is_leader)
+    api.put(PATH, api.objects[PATH])
+    await lease.release()
+    assert api.objects[PATH]["spec"]["holderIdentity"] == ""
+
+
 async def test_release_never_raises(api: FakeApi, cluster: Cluster) -> None:
     lease = candidate(cluster, "one", Clock())
     await lease.release()
