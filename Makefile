@@ -57,7 +57,7 @@ format: venv ## format and fix what can be fixed
 	$(BIN)/ruff format .
 
 test: venv ## everything: unit, property, contract, end-to-end (CLUSTER=local|kind|current)
-	$(PYTEST) tests --ignore=tests/e2e --ignore=tests/fuzz -q -n 2
+	HYPOTHESIS_PROFILE=full $(PYTEST) tests --ignore=tests/e2e --ignore=tests/fuzz -q -n 2
 	@$(MAKE) --no-print-directory test-fuzz
 	@$(MAKE) --no-print-directory test-e2e
 

@@ -6,17 +6,19 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
+import structlog
 from hypothesis import settings
 
 if TYPE_CHECKING:
     import pytest
 
 
-# A test is no stopwatch: what takes how long is measured in bench/. The quick profile looks at the
-# same half of Hypothesis' usual number of examples each time, so that a change is to blame for what
-# turns red and the quick suite takes less than a minute. The thorough one looks for new ones. The
-# last two are for tests/fuzz, which leaves the number of examples to the profile.
-settings.register_profile("quick", deadline=None, max_examples=50, derandomize=True)
+# A test is no stopwatch: what takes how long is measured in bench/. The first two profiles look at
+# the same examples each time, so that a change is to blame for what turns red: few of them in
+# `make test-quick`, Hypothesis' usual number in `make test`. The thorough one looks for new ones.
+# The last two are for tests/fuzz, which leaves the number of examples to the profile.
+settings.register_profile("quick", deadline=None, max_examples=20, derandomize=True)
+settings.register_profile("full", deadline=None, max_examples=100, derandomize=True)
 settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.register_profile("fuzz", deadline=None, max_examples=500, derandomize=True)
 settings.register_profile("nightly", deadline=None, max_examples=10_000, print_blob=True)
@@ -38,6 +40,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Take SIGINT back where a shell's ``&`` made us ignore it: children would inherit that."""
+    """Plain tracebacks in captured logs, and SIGINT as a program started by hand has it."""
+    # structlog's own default draws every frame with its variables: seconds for each exception.
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=False, exception_formatter=structlog.dev.plain_traceback
+    )
+    structlog.configure(processors=[*structlog.get_config()["processors"][:-1], renderer])
+    # A shell's & makes what it starts ignore SIGINT, and children of ours would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

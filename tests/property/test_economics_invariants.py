@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spillway.core.economics import (
@@ -84,7 +84,6 @@ mixes = st.builds(
 )
 
 
-@settings(max_examples=50)
 @given(demands, capacities, usd, mixes, st.tuples(token_usd, token_usd), st.floats(0, 1),
        st.tuples(token_usd, token_usd), st.floats(0, 0.5), st.floats(0, 1))  # fmt: skip
 def test_every_api_price_that_rises_keeps_or_adds_replicas(

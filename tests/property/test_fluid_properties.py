@@ -82,7 +82,7 @@ class Erratic:
         )
 
 
-@settings(max_examples=25, deadline=None, phases=[Phase.reuse, Phase.generate])
+@settings(phases=[Phase.reuse, Phase.generate])
 @given(
     rates=st.lists(st.sampled_from([0.0, 0.5, 8.0, 60.0]), min_size=1, max_size=12),
     conditions=worlds,

@@ -112,7 +112,7 @@ class Spending(RuleBasedStateMachine):
         assert open_to_spend <= self.ledger.outstanding
 
 
-Spending.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Spending.TestCase.settings = settings(stateful_step_count=40)
 TestSpending = Spending.TestCase
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spillway.api.names import Role
@@ -71,7 +71,6 @@ class Pool:
         workload.advance(busy, blips)
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32), kinds, phases)
 def test_only_finished_or_unborn_pods_go_and_max_and_need_hold(
     seed: int,
@@ -85,7 +84,6 @@ def test_only_finished_or_unborn_pods_go_and_max_and_need_hold(
             run.tick(need, warm, busy, blips=0.05, hold=hold)
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32), kinds, phases, st.integers(1, MOST), st.integers(0, 2))
 def test_when_things_calm_down_the_pool_gets_what_was_asked(
     seed: int,
@@ -116,7 +114,6 @@ steps = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=60)
 @given(steps)
 def test_a_step_of_the_clock_shortens_a_drain_by_one_capped_step_at_most(
     steps: list[tuple[float, float]],
@@ -134,7 +131,6 @@ def test_a_step_of_the_clock_shortens_a_drain_by_one_capped_step_at_most(
             assert now >= deadline
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32), kinds, phases)
 def test_release_leaves_every_pod_serving_and_nothing_behind(
     seed: int,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spillway.core.prices import (
@@ -29,7 +29,6 @@ def said(usd: float | None) -> Offers:
     return Offers(gpus={} if usd is None else {"gpu": (GpuPrice(usd, PriceSource.CATALOG),)})
 
 
-@settings(max_examples=50)
 @given(st.lists(anything, min_size=1, max_size=8))
 def test_whatever_a_source_says_the_price_stays_plausible(history: list[float | None]) -> None:
     prices = Prices()
@@ -48,14 +47,12 @@ def test_whatever_a_source_says_the_price_stays_plausible(history: list[float | 
         assert bool(prices.notes) == (usd is None or now.usd_per_gpu_hour != usd)
 
 
-@settings(max_examples=50)
 @given(shares, layers)
 def test_layers_of_retries_multiply_into_one(p: float, retries: list[int]) -> None:
     one = math.prod(r + 1 for r in retries) - 1
     assert math.isclose(attempts_per_request(p, retries), attempts_per_request(p, [one]))
 
 
-@settings(max_examples=50)
 @given(shares, layers)
 def test_attempts_are_those_of_a_walk_through_all_outcomes(p: float, retries: list[int]) -> None:
     """Attempt k + 1 is made when k have failed."""
@@ -64,7 +61,6 @@ def test_attempts_are_those_of_a_walk_through_all_outcomes(p: float, retries: li
     assert math.isclose(attempts_per_request(p, retries), walked, rel_tol=1e-9)
 
 
-@settings(max_examples=50)
 @given(shares, shares, st.floats(0, 1), layers)
 def test_failures_never_make_an_answer_cheaper(
     p: float, q: float, billed: float, retries: list[int]
@@ -74,7 +70,6 @@ def test_failures_never_make_an_answer_cheaper(
     assert attempts_per_request(high, retries) >= attempts_per_request(low, retries) - 1e-9
 
 
-@settings(max_examples=50)
 @given(st.floats(0, 0.9), st.floats(0, 1), layers)
 def test_what_is_billed_is_answers_and_the_billed_share_of_failures(
     p: float, billed: float, retries: list[int]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spillway.core.memory import PoolMemory
@@ -28,7 +28,6 @@ def warm(gpu_cents: int, api_cents: int, increases: int) -> int:
     return pool.step().warm
 
 
-@settings(max_examples=20)
 @given(cents, cents, cents, st.integers(0, 60), st.integers(0, 20))
 def test_auto_follows_prices_and_cold_starts_the_right_way(
     gpu: int, api: int, more: int, increases: int, further: int

@@ -9,6 +9,7 @@ changed pin therefore builds anew and an unchanged one never does, however often
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import os
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +31,7 @@ from rich.console import Console
 from tests.e2e.rig import debian, environments, wheels
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 MODULES = Path(__file__).resolve().parent.parent / "controlplane"
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -278,7 +280,21 @@ def _at_hand(program: Program) -> Path | None:
     return None
 
 
+@contextmanager
+def _alone(program: Program) -> Iterator[None]:
+    """One process at a time gets a program: a second one waits, and finds it in the cache."""
+    cache_root().mkdir(parents=True, exist_ok=True)
+    with (cache_root() / f"{program.name}.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
 def _obtain(program: Program) -> Path:
+    with _alone(program):
+        return _at_hand(program) or _get(program)
+
+
+def _get(program: Program) -> Path:
     if program.debian and debian.available():
         target = _from_debian(program)
         if debian.take(program.debian, program.name, target):

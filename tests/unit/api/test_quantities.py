@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
@@ -77,7 +77,6 @@ def test_ratio_survives_being_written(millionths: int) -> None:
 
 
 @pytest.mark.parametrize("name", TYPES)
-@settings(max_examples=30)
 @given(data=st.data())
 def test_what_the_crds_pattern_takes_pydantic_takes(name: str, data: st.DataObject) -> None:
     kind, pattern = TYPES[name]

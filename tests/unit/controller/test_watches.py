@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spillway.adapters.kube.records import PodRecord, ServiceRecord, WorkloadRecord
@@ -47,7 +47,6 @@ def records(draw: st.DrawFn) -> PodRecord | WorkloadRecord | ServiceRecord:
     changes=st.lists(st.tuples(st.booleans(), records()), max_size=12),
     asked=st.tuples(NAMESPACES, SELECTORS, LABELS),
 )
-@settings(max_examples=60, deadline=None)
 def test_indexes_answer_as_a_look_at_every_record_would_after_every_change(
     changes: list[tuple[bool, Any]], asked: tuple[str, Selector, dict[str, str]]
 ) -> None:

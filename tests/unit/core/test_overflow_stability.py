@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import pytest
 
@@ -29,6 +30,7 @@ def engine() -> ReplicaProfile:
     return replace(profile_named("llama-3.1-8b-h100"), max_num_seqs=SEQUENCES)
 
 
+@cache
 def capacity() -> float:
     """Requests per second that one replica finishes with its batch full."""
     replica = Replica(engine(), 0.0)
@@ -111,9 +113,16 @@ class Loop:
         )
 
 
-#: What a pool of `REPLICAS` believes, and three times what it takes, in requests a second.
-MU = 0.8 * capacity()
-OVERLOAD = 3 * REPLICAS * capacity()
+def believed() -> float:
+    """What the operator takes a replica for, in requests a second."""
+    return 0.8 * capacity()
+
+
+def overload() -> float:
+    """Three times what the pool takes, in requests a second."""
+    return 3 * REPLICAS * capacity()
+
+
 QUIET, SPIKE = 60, 180
 
 
@@ -123,8 +132,8 @@ QUIET, SPIKE = 60, 180
 def test_a_spike_of_three_times_capacity_settles_without_going_back_to_nothing(
     before: float, scrape: float, seed: int
 ) -> None:
-    loop = Loop(MU, scrape=scrape, seed=seed)
-    loop.run([(QUIET, before * capacity()), (SPIKE, OVERLOAD)])
+    loop = Loop(believed(), scrape=scrape, seed=seed)
+    loop.run([(QUIET, before * capacity()), (SPIKE, overload())])
     shares = loop.shares[QUIET:]
     first = next(tick for tick, share in enumerate(shares) if share > 0)
     full = next(
@@ -139,15 +148,17 @@ def test_a_spike_of_three_times_capacity_settles_without_going_back_to_nothing(
     assert min(shares[risen:]) > 0.4, "never back to nothing while the overload lasts"
     assert max(shares) < 0.95, "nor all away while the replicas have room"
     settled = shares[90:]
-    assert sum(settled) / len(settled) == pytest.approx(1 - MU * REPLICAS / OVERLOAD, abs=0.03)
+    assert sum(settled) / len(settled) == pytest.approx(
+        1 - believed() * REPLICAS / overload(), abs=0.03
+    )
     assert max(settled) - min(settled) < 0.1
     assert max(loop.in_flight[QUIET + 90 :]) < 4 * REPLICAS * SEQUENCES
     assert min(loop.in_flight[QUIET + 90 :]) > 0, "the GPUs keep their work"
 
 
 def test_when_the_spike_ends_all_comes_home() -> None:
-    loop = Loop(MU)
-    loop.run([(QUIET, 0.3 * capacity()), (SPIKE, OVERLOAD), (100, 0.3 * capacity())])
+    loop = Loop(believed())
+    loop.run([(QUIET, 0.3 * capacity()), (SPIKE, overload()), (100, 0.3 * capacity())])
     ended = QUIET + SPIKE
     assert loop.shares[ended - 1] > 0.5
     assert max(loop.shares[ended + 70 :]) == 0

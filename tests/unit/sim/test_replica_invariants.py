@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spillway.sim.profiles import ReplicaProfile
@@ -57,7 +57,6 @@ def monotone(counters: EngineCounters) -> list[float]:
     ]
 
 
-@settings(max_examples=60, deadline=None)
 @given(profile=profiles, traffic=arrivals)
 def test_nothing_is_lost_made_up_or_over_budget(
     profile: ReplicaProfile, traffic: list[tuple[float, int, int, float]]
@@ -96,7 +95,6 @@ def test_nothing_is_lost_made_up_or_over_budget(
         assert (stream.ttft_seconds or 0) >= profile.base_seconds * 0.999
 
 
-@settings(max_examples=30, deadline=None)
 @given(profile=profiles, traffic=arrivals, cuts=st.lists(st.floats(0, 5), max_size=5))
 def test_how_often_one_looks_does_not_change_what_happens(
     profile: ReplicaProfile, traffic: list[tuple[float, int, int, float]], cuts: list[float]

@@ -6,7 +6,7 @@ import itertools
 import statistics
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spillway.sim.workload import MIXES, RateProfile, TokenMix, Workload, mix_named
@@ -45,7 +45,6 @@ def test_prompts_carry_their_cached_share() -> None:
     assert (first.prompt_tokens, first.output_tokens, first.cached_tokens) == (1000, 10, 500)
 
 
-@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(), cuts=st.lists(st.floats(0, 5), max_size=6))
 def test_any_way_to_cut_time_gives_the_same_requests(seed: int, cuts: list[float]) -> None:
     profile = RateProfile([(0, 1), (2.5, 20), (5, 3)])

@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spillway.core.tco.autoscaling import classic
@@ -64,7 +64,6 @@ rates = st.lists(st.floats(0.1, 300), min_size=1, max_size=20)
 prices = st.floats(0.05, 20)
 
 
-@settings(max_examples=30)
 @given(rates, prices, st.floats(0.5, 40), prices, prices)
 def test_no_way_is_cheaper_than_the_bound_and_no_fixed_one_than_the_rule(
     seen: list[float], g: float, mu: float, prompt: float, answer: float
@@ -78,7 +77,6 @@ def test_no_way_is_cheaper_than_the_bound_and_no_fixed_one_than_the_rule(
     assert bound <= min(bill.total for bill in bills) * (1 + 1e-9)
 
 
-@settings(max_examples=30)
 @given(rates, prices, st.floats(0.5, 40), prices)
 def test_the_bound_is_the_cheapest_number_at_every_single_rate(
     seen: list[float], g: float, mu: float, prompt: float
@@ -93,7 +91,6 @@ def test_the_bound_is_the_cheapest_number_at_every_single_rate(
     assert following_fleet("", load, own, api).total == pytest.approx(expected, rel=1e-9)
 
 
-@settings(max_examples=30)
 @given(rates, prices, prices, prices, st.floats(1, 3))
 def test_every_bill_rises_with_every_price_and_with_demand(
     seen: list[float], g: float, prompt: float, answer: float, factor: float
@@ -133,7 +130,6 @@ def test_an_api_below_the_gpus_price_is_never_crossed() -> None:
     assert (at.first, at.always) == (None, None)
 
 
-@settings(max_examples=30)
 @given(prices, st.floats(1, 40), prices, st.floats(0, 20_000), st.integers(0, 3))
 def test_the_crossover_is_where_the_bills_cross(
     g: float, mu: float, prompt: float, labour: float, spare: int

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spillway.core.tco.load import NotPlannableError, from_p95, from_rates, with_retries
@@ -25,7 +25,6 @@ def test_a_ratio_of_one_is_a_steady_load() -> None:
     assert load.rates[0] == load.rates[-1] == 40.0
 
 
-@settings(max_examples=40)
 @given(st.lists(st.floats(0, 1e4), min_size=1, max_size=900))
 def test_a_recorded_load_keeps_its_mean_and_its_bounds(rates: list[float]) -> None:
     if max(rates) <= 0:

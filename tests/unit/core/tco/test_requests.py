@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spillway.core.tco.agents import Chain, Rag, prefill_work
@@ -17,7 +17,6 @@ from spillway.core.tokenmix import TokenMix
 API = ApiTerms(3.0, 15.0, 0.30)
 
 
-@settings(max_examples=40)
 @given(st.integers(1, 40), st.floats(1, 1e4), st.floats(1, 2e3), st.floats(0, 5e3))
 def test_a_chain_is_the_sum_of_its_calls(
     calls: int, base: float, output: float, tool: float
@@ -111,7 +110,6 @@ def test_levers_are_not_additive() -> None:
 shares = st.floats(0, 1)
 
 
-@settings(max_examples=40)
 @given(shares, shares, shares, st.floats(0, 5000), shares, shares, shares)
 def test_levers_never_make_the_bill_larger_but_for_the_look_ups(
     hits: float, routed: float, cheap: float, system: float, packed: float, prefix: float, at: float

@@ -29,7 +29,7 @@ def solved(rates: np.ndarray | list[float], problem: Problem) -> Optimum:
     return optimum(np.array(rates, dtype=np.float64), STEP, problem)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     st.lists(st.sampled_from([0.0, 0.4, 1.0, 1.7, 2.5]), min_size=1, max_size=5),
     st.sampled_from([0.0, 60.0, 240.0]),
@@ -62,7 +62,6 @@ def test_where_all_must_be_in_time_it_is_the_best_of_all_plans(
     assert found.usd_plan == pytest.approx(found.gpu_usd + found.api_usd, abs=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
 @given(RATES, st.floats(0.1, 1.0), st.sampled_from([0.0, 90.0]), st.data())
 def test_nothing_beats_it_at_the_same_attainment(
     rates: np.ndarray, late: float, lead: float, data: st.DataObject
@@ -81,7 +80,7 @@ def test_nothing_beats_it_at_the_same_attainment(
     assert solved(rates, at_par).usd_lower <= outcome.usd * (1 + 1e-9) + 1e-12
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(RATES, st.sampled_from([0.9, 0.97]), st.floats(0.1, 1.0))
 def test_the_plan_keeps_the_promise_and_costs_at_least_the_bound(
     rates: np.ndarray, attainment: float, late: float
@@ -102,7 +101,7 @@ def test_the_plan_keeps_the_promise_and_costs_at_least_the_bound(
     )
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(RATES, st.floats(1.0, 3.0))
 def test_higher_prices_never_cost_less(rates: np.ndarray, factor: float) -> None:
     steps = len(rates)

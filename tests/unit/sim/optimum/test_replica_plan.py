@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spillway.sim.optimum.replica_plan import Switching, cheapest_plan, switching_usd
@@ -49,7 +49,6 @@ def spelled_out(costs: np.ndarray, switching: Switching, plan: tuple[int, ...]) 
     return total
 
 
-@settings(max_examples=50, deadline=None)
 @given(worlds(), st.integers(1, 5))
 def test_no_plan_costs_less(world: tuple[np.ndarray, Switching], piece: int) -> None:
     costs, switching = world

@@ -105,9 +105,7 @@ HEADERS = [
 ]  # fmt: skip
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(header=st.sampled_from(HEADERS), rest=st.text(st.characters(codec="utf-8"), max_size=60))
 def test_anything_is_a_trace_or_a_trace_error(tmp_path: Path, header: str, rest: str) -> None:
     path = tmp_path / "trace"
