@@ -5,9 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CLUSTER ?= local
+CRD := crds/spillway.dev_inferencepools.yaml
 PYTEST := $(BIN)/python -m pytest
 # Two rigs side by side where each has a control plane of its own; a shared cluster takes one.
 RIGS := $(if $(filter local,$(CLUSTER)),2,0)
+
+# Where bytecode is not written, every start of every program of ours compiles all it imports, and
+# pytest rewrites every test file again: half of the quick tests' time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 # Targets with a line of help, and the parts of check.
@@ -27,7 +32,8 @@ $(VENV)/.ready: requirements/dev.txt pyproject.toml
 venv: $(VENV)/.ready ## the development environment
 
 check: lint types layers docstrings audit ## everything static that CI checks
-	$(BIN)/python -m spillway.api.crd --check crds/spillway.dev_inferencepools.yaml
+	$(BIN)/python -m spillway.api.crd --check $(CRD)
+	$(BIN)/python -m spillway.api.crd --check charts/spillway/files/$(notdir $(CRD))
 	$(BIN)/python -m tools.gen_reference --check
 	$(BIN)/python -m tools.gen_economics --check
 	$(BIN)/python -m tools.gen_reliability --check
@@ -61,8 +67,8 @@ test: venv ## everything: unit, property, contract, end-to-end (CLUSTER=local|ki
 	@$(MAKE) --no-print-directory test-fuzz
 	@$(MAKE) --no-print-directory test-e2e
 
-test-quick: venv ## unit, property and contract tests (under a minute)
-	$(PYTEST) tests --ignore=tests/e2e --ignore=tests/fuzz -q -n 2
+test-quick: venv ## unit, property and contract tests but the slow ones (under a minute)
+	$(PYTEST) tests --ignore=tests/e2e --ignore=tests/fuzz -q -n 2 -m "not slow"
 
 test-fuzz: venv ## 500 examples of each kind of hostile input (a part of `make test`)
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) tests/fuzz -q -n 2
@@ -114,7 +120,8 @@ bench-guard: venv ## false alarms and caught loops of the guard on public traces
 	$(BIN)/python bench/bench_guard.py --traces $(TRACE)
 
 crds: venv ## write the CRD from the models
-	$(BIN)/python -m spillway.api.crd --write crds/spillway.dev_inferencepools.yaml
+	$(BIN)/python -m spillway.api.crd --write $(CRD)
+	cp $(CRD) charts/spillway/files/
 
 reference: venv ## write the reference pages of the docs from the code
 	$(BIN)/python -m tools.gen_reference

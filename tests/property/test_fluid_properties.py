@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -82,6 +83,7 @@ class Erratic:
         )
 
 
+@pytest.mark.slow
 @settings(phases=[Phase.reuse, Phase.generate])
 @given(
     rates=st.lists(st.sampled_from([0.0, 0.5, 8.0, 60.0]), min_size=1, max_size=12),

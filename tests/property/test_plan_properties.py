@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -84,6 +85,7 @@ def test_only_finished_or_unborn_pods_go_and_max_and_need_hold(
             run.tick(need, warm, busy, blips=0.05, hold=hold)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32), kinds, phases, st.integers(1, MOST), st.integers(0, 2))
 def test_when_things_calm_down_the_pool_gets_what_was_asked(
     seed: int,

@@ -73,6 +73,7 @@ def backtest(*args: str | Path) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
+@pytest.mark.slow
 def test_from_prometheus_it_says_what_it_could_not_see(prometheus: str, tmp_path: Path) -> None:
     manifest, saved = tmp_path / "pool.yaml", tmp_path / "week.json"
     manifest.write_text(yaml.safe_dump(pool_object("chat")))

@@ -36,6 +36,7 @@ def test_the_table_has_spillway_the_rival_both_ways_and_says_what_a_replica_is()
     assert {"spillway", "keda-rate", "keda-rate + burst"} <= set(labels)
 
 
+@pytest.mark.slow
 def test_json_of_a_trace_file(tmp_path: Path) -> None:
     trace = tmp_path / "export.csv"
     rows = "\n".join(f"{60 * i},{20 + i % 7}" for i in range(30))

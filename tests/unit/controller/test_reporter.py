@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
+import pytest
+
 from spillway.adapters.kube.errors import Conflict, Forbidden, NotFound
 from spillway.api.inferencepool import InferencePoolStatus
 from spillway.api.reasons import Reason
@@ -120,6 +122,7 @@ async def test_figures_that_drift_are_written_after_a_quiet_period() -> None:
     assert 20 <= setting.writes <= 1 + 100 * TICK / QUIET
 
 
+@pytest.mark.slow
 async def test_a_pool_at_the_edge_of_a_limit_does_not_storm() -> None:
     """Noise about the load of exactly two replicas flips proposals and reasons all the time."""
     burst = pools.burst()

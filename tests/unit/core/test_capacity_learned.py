@@ -27,6 +27,7 @@ def bench_of_two_replicas(monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
+@pytest.mark.slow
 def test_what_is_learned_in_the_emulator_is_about_where_it_begins_to_miss_the_promise(
     bench: Any,
 ) -> None:

@@ -152,6 +152,7 @@ def test_what_leaves_follows_from_the_split_where_no_gateway_counts() -> None:
     assert pool.step().economics.api_per_hour == pytest.approx(5 * 0.00036 * 3600)
 
 
+@pytest.mark.slow
 def test_a_quiet_night_does_not_change_what_a_request_costs() -> None:
     bounds = {"floor": 2, "max": 2}
     long = {"generation_tokens_per_second": 4000.0}
@@ -181,6 +182,7 @@ def test_a_target_that_knows_no_roles_has_no_warm_pool() -> None:
     assert pool.step().warm == 0
 
 
+@pytest.mark.slow
 def test_auto_keeps_one_warm_while_cold_starts_cost_more_than_holding_it() -> None:
     auto: dict[str, Any] = {"burst": burst(), "warmPool": {"size": "auto"}, "scaling": QUICK}
     pool = Pool(spec=spec(**auto), rps=8.0, replicas=1)

@@ -70,6 +70,7 @@ def test_the_band_covers_what_it_says() -> None:
     assert memory.coverage == pytest.approx(0.9, abs=0.12)
 
 
+@pytest.mark.slow
 def test_the_same_past_errors_make_a_wider_band_while_the_load_is_restless() -> None:
     def restless_by_turns(at: float) -> float:
         swing = 0.3 if at % 7200 < 3600 else 0.02
@@ -144,6 +145,7 @@ def office_hours(at: float) -> float:
     return 40.0 if 8 * 3600 <= at % DAY < 18 * 3600 else 10.0
 
 
+@pytest.mark.slow
 def test_a_season_is_used_once_it_has_proved_itself_and_not_before() -> None:
     def wave(at: float) -> float:
         return 50.0 + 40.0 * math.sin(2 * math.pi * at / DAY)

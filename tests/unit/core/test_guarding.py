@@ -174,6 +174,7 @@ def condition(world: World) -> tuple[bool | None, Reason, str]:
     return found.status, found.reason, found.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "most"), [("Freeze", 20), ("Freeze", 7), ("Stop", 20)])
 def test_agents_that_loop_all_day_stay_within_the_ceiling_and_users_are_served(
     mode: str, most: int
@@ -195,6 +196,7 @@ def test_agents_that_loop_all_day_stay_within_the_ceiling_and_users_are_served(
     assert condition(pool)[:2] == (False, Reason.USUAL_LOAD)
 
 
+@pytest.mark.slow
 def test_a_loop_that_would_cost_more_than_the_budgets_pace_is_held_to_it() -> None:
     bills = {}
     for mode in ("Off", "Freeze", "Stop"):

@@ -14,7 +14,7 @@ from .pools import Pool, burst, pod, reasons, spec, variant
 QUICK = {"persistence": "0s", "releaseWindow": "0s", "maxStepDown": 100}
 
 
-def settled(seconds: float = 3600, **changes: Any) -> Pool:
+def settled(seconds: float = 1200, **changes: Any) -> Pool:
     pool = Pool(**changes)
     pool.run(seconds)
     return pool
@@ -324,6 +324,7 @@ def test_where_only_looking_is_allowed_the_number_is_computed_and_not_written(
     assert reasons(decision)[-1] is reason
 
 
+@pytest.mark.slow
 def test_a_hand_made_pool_of_two_hours_writes_nothing_while_nothing_changes() -> None:
     pool = settled(7200, rps=18.0)
     facts = pool.facts()

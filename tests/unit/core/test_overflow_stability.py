@@ -126,6 +126,7 @@ def overload() -> float:
 QUIET, SPIKE = 60, 180
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [0.0, 0.02, 1.6])
 @pytest.mark.parametrize("scrape", [5.0, 15.0])
 @pytest.mark.parametrize("seed", [1, 2])

@@ -18,7 +18,7 @@ def settled(**changes: Any) -> Pool:
     """A pool whose forecast has settled and whose timing limits are out of the way."""
     spec_changes = {"scaling": AT_ONCE, **changes.pop("spec", {})}
     pool = Pool(spec=spec(**spec_changes), **changes)
-    pool.run(3600)
+    pool.run(1200)
     return pool
 
 

@@ -80,6 +80,7 @@ def starting_in(seconds: float, now: float, **what: Any) -> dict[str, Any]:
     return {"name": "launch", "cron": cron, "duration": "30m", **what}
 
 
+@pytest.mark.slow
 def test_replicas_are_there_when_a_schedule_begins_and_go_when_it_ends() -> None:
     pool = Pool(rps=5.0, replicas=1)
     pool.spec = spec(schedules=[starting_in(1200, pool.now, replicas=4)])

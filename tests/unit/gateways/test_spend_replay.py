@@ -140,6 +140,7 @@ def replay(world: World, crashes: dict[int, str], requests: int = REQUESTS) -> N
     world.ledger = settle(world.ledger, *world.counted, world.now)
 
 
+@pytest.mark.slow
 def test_a_replay_of_twenty_thousand_requests_reconciles_within_a_percent() -> None:
     world = World()
     replay(world, {})
@@ -149,6 +150,7 @@ def test_a_replay_of_twenty_thousand_requests_reconciles_within_a_percent() -> N
     assert not world.ledger.reservations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before publish", "after publish"])
 def test_an_operator_killed_at_the_worst_moments_never_spends_beyond_what_is_reserved(
     moment: str,

@@ -149,6 +149,7 @@ def test_prompts_beyond_the_api_s_context_stay() -> None:
         assert result.cloud_requests == pytest.approx(0.75 * 600)
 
 
+@pytest.mark.slow
 def test_the_cheapest_for_their_gpu_time_leave_first() -> None:
     # Prompts cost dollars and no GPU time here: the short ones are the cheap ones.
     lengths = Lengths.of(np.array([1000, 9000]), np.array([100, 100]))

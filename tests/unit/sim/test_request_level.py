@@ -117,6 +117,7 @@ def binned(load: Trace, seed: int) -> Trace:
     return Trace(load.name, load.source, 5.0, bins, load.lengths, requests)
 
 
+@pytest.mark.slow
 def test_both_engines_agree_where_queueing_is_light() -> None:
     rng = np.random.default_rng(2)
     prompt = np.maximum(1, rng.lognormal(6.0, 0.8, 2000)).astype(np.int64)

@@ -123,6 +123,7 @@ def test_a_setting_that_the_api_refuses_is_refused() -> None:
         fluid.run(trace([1.0]), world(), scaler, BurstActuator.NONE)
 
 
+@pytest.mark.slow
 def test_it_follows_the_load_up_and_down_and_says_why() -> None:
     load = trace([10.0] * 10 + [60.0] * 25 + [10.0] * 25)
     conditions = world(max=20)
@@ -142,6 +143,7 @@ def test_it_follows_the_load_up_and_down_and_says_why() -> None:
     assert attained[BurstActuator.FRACTION] > attained[BurstActuator.NONE]
 
 
+@pytest.mark.slow
 def test_a_dear_api_makes_it_keep_more_replicas() -> None:
     load = trace([50.0 + 20 * (i % 7 == 3) for i in range(45)])
     replica_hours = []

@@ -47,6 +47,7 @@ def test_without_an_api_nothing_bursts() -> None:
     assert {job.role for job in jobs} == {Role.COMPARE}
 
 
+@pytest.mark.slow
 def test_a_study_of_a_steady_load() -> None:
     trace, world = builders.steady(), Conditions(floor=2)
     jobs = plan(world, RIVAL_NAMES, with_optimum=False)
@@ -67,6 +68,7 @@ def test_a_study_of_a_steady_load() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "actuator",
     [

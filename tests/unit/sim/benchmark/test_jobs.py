@@ -27,6 +27,7 @@ TRACE = Trace("wave", "by hand", 60.0, 5 + 3 * np.sin(np.arange(20) / 3.0), LENG
 WORLD = World("wave", 4, 60.0)
 
 
+@pytest.mark.slow
 def test_every_contender_is_scored_at_every_price() -> None:
     records = RivalsJob(WORLD, PRICES[:2], 0.95, drifts=("API price x2",)).run(TRACE)
     for price in ("A", "B"):
@@ -37,11 +38,13 @@ def test_every_contender_is_scored_at_every_price() -> None:
     assert all(r.requests == pytest.approx(records[0].requests) for r in records)
 
 
+@pytest.mark.slow
 def test_without_burst_nothing_is_paid_to_the_api() -> None:
     records = RivalsJob(WORLD, PRICES[:1], 0.95, burst=False).run(TRACE)
     assert not any(r.api_usd or r.burst for r in records)
 
 
+@pytest.mark.slow
 def test_spillway_is_scored_beside_the_optimum_at_its_attainment() -> None:
     spillway, *optima = SpillwayJob(WORLD, PRICES[0], learn_capacity=False).run(TRACE)
     assert spillway.who == "spillway"

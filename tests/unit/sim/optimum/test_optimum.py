@@ -29,6 +29,7 @@ def solved(rates: np.ndarray | list[float], problem: Problem) -> Optimum:
     return optimum(np.array(rates, dtype=np.float64), STEP, problem)
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(
     st.lists(st.sampled_from([0.0, 0.4, 1.0, 1.7, 2.5]), min_size=1, max_size=5),
@@ -62,6 +63,7 @@ def test_where_all_must_be_in_time_it_is_the_best_of_all_plans(
     assert found.usd_plan == pytest.approx(found.gpu_usd + found.api_usd, abs=1e-9)
 
 
+@pytest.mark.slow
 @given(RATES, st.floats(0.1, 1.0), st.sampled_from([0.0, 90.0]), st.data())
 def test_nothing_beats_it_at_the_same_attainment(
     rates: np.ndarray, late: float, lead: float, data: st.DataObject
@@ -101,6 +103,7 @@ def test_the_plan_keeps_the_promise_and_costs_at_least_the_bound(
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=8)
 @given(RATES, st.floats(1.0, 3.0))
 def test_higher_prices_never_cost_less(rates: np.ndarray, factor: float) -> None:

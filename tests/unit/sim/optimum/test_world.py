@@ -41,6 +41,7 @@ def schedules(admit: float) -> Scripted:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("actuator", [BurstActuator.ADMISSION, BurstActuator.NONE])
 def test_no_run_of_the_fluid_engine_beats_it_at_its_own_attainment(
     actuator: BurstActuator,
@@ -66,6 +67,7 @@ def test_errors_and_limits_of_the_api_are_the_engine_s_too() -> None:
             assert solved(run, result.attainment)[0].usd_lower <= result.usd
 
 
+@pytest.mark.slow
 def test_drift_that_costs_capacity_costs_money() -> None:
     plain, _ = solved(setting())
     slow, _ = solved(setting(world(changes=(Change(at=0, capacity_factor=0.8),))))
