@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from typing import TYPE_CHECKING
 
 import structlog
+import typer.testing
 from hypothesis import settings
+from typer.main import get_command
 
 if TYPE_CHECKING:
     import pytest
@@ -46,6 +49,8 @@ def pytest_configure() -> None:
         colors=False, exception_formatter=structlog.dev.plain_traceback
     )
     structlog.configure(processors=[*structlog.get_config()["processors"][:-1], renderer])
+    # Typer's runner builds every command's parser anew for each call.
+    vars(typer.testing)["_get_command"] = functools.cache(get_command)
     # A shell's & makes what it starts ignore SIGINT, and children of ours would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
