@@ -7,6 +7,8 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any, Final, get_args
 
+from spillway.cli.lazy import loaded
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -55,7 +57,7 @@ def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, command
         return
     for name, inner in command.commands.items():
-        yield from _commands(inner, f"{path} {name}".strip())
+        yield from _commands(loaded(inner), f"{path} {name}".strip())
 
 
 def _prose(command: Any) -> str:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from spillway.cli import app
 from spillway.cli.exit_codes import ExitCode
+from spillway.cli.lazy import loaded
 from spillway.cli.manual import EXAMPLES
 from tests.doc_commands import NOT_RUN, ROOT, Kind, commands, spillway_arguments, starts
 from tools.helm import render
@@ -70,7 +71,7 @@ def test_spillway_takes_the_flags_that_are_shown(text: str) -> None:
     command = root()
     words = spillway_arguments(text)
     while hasattr(command, "commands"):
-        command = command.commands[words.pop(0)]
+        command = loaded(command.commands[words.pop(0)])
     command.make_context(command.name, words)
 
 

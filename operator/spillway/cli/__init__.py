@@ -2,59 +2,51 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, ClassVar, Final
 
 import typer
 
 import spillway
-from spillway.cli import (
-    backtest,
-    completion,
-    crd,
-    demo,
-    edge,
-    explain,
-    giveback,
-    manual,
-    plan,
-    run,
-    simulate,
-    top,
-    validate,
-)
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from spillway.cli import completion, manual
+from spillway.cli.lazy import Entry, LazyGroup
 
 _POOLS: Final = "Pools"
 _MONEY: Final = "What it would cost"
 _OPERATOR: Final = "The operator"
-_COMMANDS: Final[tuple[tuple[str, Callable[..., Any], str], ...]] = (
-    ("explain", explain.explain, _POOLS),
-    ("top", top.top, _POOLS),
-    ("validate", validate.validate, _POOLS),
-    ("simulate", simulate.simulate, _MONEY),
-    ("backtest", backtest.backtest, _MONEY),
-    ("run", run.run, _OPERATOR),
-    ("crd", crd.crd, _OPERATOR),
-    ("edge", edge.edge, _OPERATOR),
-    ("reset-routes", giveback.reset_routes, _OPERATOR),
-    ("release", giveback.release, _OPERATOR),
-    ("demo", demo.demo, _OPERATOR),
-    ("completion", completion.completion, _OPERATOR),
+#: Name, where it is, and the heading it stands under.
+_COMMANDS: Final = (
+    ("explain", "explain:explain", _POOLS),
+    ("top", "top:top", _POOLS),
+    ("validate", "validate:validate", _POOLS),
+    ("simulate", "simulate:simulate", _MONEY),
+    ("backtest", "backtest:backtest", _MONEY),
+    ("plan", "plan:app", _MONEY),
+    ("run", "run:run", _OPERATOR),
+    ("crd", "crd:crd", _OPERATOR),
+    ("edge", "edge:edge", _OPERATOR),
+    ("reset-routes", "giveback:reset_routes", _OPERATOR),
+    ("release", "giveback:release", _OPERATOR),
+    ("demo", "demo:demo", _OPERATOR),
+    ("completion", "completion:completion", _OPERATOR),
 )
+
+
+class _Commands(LazyGroup):
+    entries: ClassVar = {
+        name: Entry(f"{__name__}.{target}", manual.SUMMARIES[name], manual.epilog(name), panel)
+        for name, target, panel in _COMMANDS
+    }
+
 
 app = typer.Typer(
     name="spillway",
+    cls=_Commands,
     help="Cost-aware LLM autoscaling: own GPUs first, a paid API for exactly the rest.",
     epilog=manual.ROOT_EPILOG,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _name, _command, _panel in _COMMANDS:
-    app.command(_name, epilog=manual.epilog(_name), rich_help_panel=_panel)(_command)
-app.add_typer(plan.app, rich_help_panel=_MONEY)
 
 
 def _version(*, wanted: bool) -> None:

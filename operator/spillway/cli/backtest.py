@@ -10,10 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
-from spillway.adapters.metrics.recorded import PrometheusRecord, RecordError, Whose, expressions
 from spillway.api.quantities import parse_duration
 from spillway.cli.errors import describe, describe_unreadable, fail
 from spillway.cli.exit_codes import ExitCode
@@ -32,9 +29,9 @@ from spillway.cli.replay_options import (  # noqa: TC001 - typer reads the annot
     Profile,
 )
 from spillway.cli.simulate import rivals_of
-from spillway.controller.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
+    from spillway.adapters.metrics.recorded import Whose
     from spillway.cli.worlds import World
     from spillway.sim.traces.observed import Observed
 
@@ -151,6 +148,8 @@ def _recorded(world: World, seen: Observed) -> list[str]:
 def _whose(
     world: World, model: str | None, namespace: str | None, match: list[str] | None
 ) -> Whose:
+    from spillway.adapters.metrics.recorded import Whose
+
     pairs = [pair.partition("=") for pair in match or []]
     bad = [name + sign + value for name, sign, value in pairs if not (name and sign)]
     if bad:
@@ -169,6 +168,13 @@ def _whose(
 
 def _ask(url: str | None, whose: Whose, *, since: str, step: str) -> tuple[Path, dict[str, Any]]:
     """Answers by signal, and a name for them."""
+    # Here, not above: a replay of a file asks nobody.
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
+    from spillway.adapters.metrics.recorded import PrometheusRecord, RecordError, expressions
+    from spillway.controller.settings import PREFIX, Settings
+
     span, width = _span("since", since), _span("step", step)
     if span < 2 * width:
         fail(f"--since {since} must span two steps of {step} at least", ExitCode.USAGE)

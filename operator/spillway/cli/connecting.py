@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias, TypeVar
 
 import typer
-from kubernetes.aio import config as kube_config
 
-from spillway.adapters.kube import credentials
-from spillway.adapters.kube.client import Cluster
 from spillway.adapters.kube.errors import ApiError, ConnectError, Forbidden, NotConfigured
 from spillway.cli.errors import fail
 from spillway.cli.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from spillway.adapters.kube.client import Cluster
 
 Kubeconfig: TypeAlias = Annotated[
     Path | None, typer.Option(help="Kubeconfig file; unset: in-cluster, then KUBECONFIG.")
@@ -38,6 +37,8 @@ def ask(
     work: Callable[[Cluster], Awaitable[Answer]], kubeconfig: Path | None, context: str | None
 ) -> Answer:
     """Connect, do the work, and close; what goes wrong ends the command with its code."""
+    # Here, not above: help and commands that read files need no client.
+    from spillway.adapters.kube.client import Cluster
 
     async def run() -> Answer:
         """The work, within a connection."""
@@ -57,6 +58,10 @@ def ask(
 
 def namespace_of(kubeconfig: Path | None, context: str | None) -> str:
     """The namespace that kubectl would take without -n."""
+    from kubernetes.aio import config as kube_config
+
+    from spillway.adapters.kube import credentials
+
     try:
         path = credentials.find_kubeconfig(None if kubeconfig is None else str(kubeconfig))
     except NotConfigured as error:

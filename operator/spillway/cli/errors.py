@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Final, NoReturn
 import typer
 from rich.console import Console
 
-from spillway.adapters.metrics import PrometheusAuth
-
 if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_settings import SettingsError
@@ -60,6 +58,9 @@ def describe_unreadable(error: SettingsError, prefix: str) -> str:
 
 def _with_variables(message: str, prefix: str) -> str:
     """The message with PrometheusAuth's own names replaced by the variables that set them."""
+    # Here, not above: it brings HTTP clients, and every command can fail.
+    from spillway.adapters.metrics.auth import PrometheusAuth
+
     names = "|".join(field.name for field in fields(PrometheusAuth))
     return re.sub(
         rf"(?<!_)\b({names})\b", lambda name: f"{prefix}PROMETHEUS_{name[1].upper()}", message

@@ -9,21 +9,20 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 from rich.console import Console
 
-from spillway.adapters.kube.client import Cluster
 from spillway.adapters.kube.errors import ApiError, ConnectError, Forbidden, NotConfigured
 from spillway.cli.connecting import AsJson, Context, Kubeconfig  # noqa: TC001 - typer reads the annotations
 from spillway.cli.errors import describe, describe_unreadable, fail
 from spillway.cli.exit_codes import ExitCode
-from spillway.controller.giveback import GiveBack, GivenBack, leave_lease, take_lease
-from spillway.controller.settings import PREFIX, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
+
+    from spillway.adapters.kube.client import Cluster
+    from spillway.controller.giveback import GivenBack
+    from spillway.controller.settings import Settings
 
 
 def reset_routes(
@@ -34,6 +33,9 @@ def reset_routes(
     For a CronJob of its own: weights don't expire by themselves when no operator is left. It reads
     SPILLWAY_WATCH_NAMESPACES; routes of pools whose value still holds are left alone.
     """
+    # Here and below, not above: help needs no client of Kubernetes.
+    from spillway.controller.giveback import GiveBack
+
     settings = _settings(kubeconfig, context)
 
     async def run() -> GivenBack:
@@ -53,6 +55,8 @@ def release(
     back as they were, and brings every pod back to role serving without deletion costs. Replicas
     stay where they are. Operators that are still there a minute later go on.
     """
+    from spillway.controller.giveback import GiveBack, leave_lease, take_lease
+
     settings = _settings(kubeconfig, context)
 
     async def run() -> GivenBack:
@@ -76,6 +80,11 @@ def release(
 
 
 def _settings(kubeconfig: Path | None, context: str | None) -> Settings:
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
+    from spillway.controller.settings import PREFIX, Settings
+
     flags: dict[str, Any] = {"kubeconfig": kubeconfig, "context": context}
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
@@ -87,6 +96,8 @@ def _settings(kubeconfig: Path | None, context: str | None) -> Settings:
 
 
 async def _connect(settings: Settings) -> Cluster:
+    from spillway.adapters.kube.client import Cluster
+
     path = None if settings.kubeconfig is None else str(settings.kubeconfig)
     return await Cluster.connect(path, settings.context)
 

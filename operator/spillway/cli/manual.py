@@ -1,4 +1,4 @@
-"""The end of every command's help: examples, and what its exit code means.
+"""What commands are for in a line, and the end of their help: examples and exit codes.
 
 One place, so that the help, the reference (tools/gen_reference.py) and the tests, which run or
 parse each of them, have the same.
@@ -8,6 +8,51 @@ from __future__ import annotations
 
 from typing import Final
 
+#: By command: what the list of commands says of it. Here, and not read from the command, so that
+#: the list imports none of them; a test holds it to the first paragraph of the command's own help.
+SUMMARIES: Final[dict[str, str]] = {
+    "explain": "Say why a pool has the replicas it has: load, capacity, prices, limits, cost.",
+    "top": "Show what every pool carries, holds, sends away and costs, as its status last said.",
+    "validate": "Check every InferencePool in the files, without a cluster.",
+    "simulate": (
+        "Replay a load through Spillway's own core, rivals and the optimum, and compare the bills."
+    ),
+    "backtest": (
+        "Replay the recorded past of a pool through Spillway's core, rivals and the optimum."
+    ),
+    "plan": "What serving a load costs: API, own GPUs, and what lies between.",
+    "plan tco": (
+        "A month's bill of the API, of own GPUs, and of both: from four numbers, or from a trace."
+    ),
+    "plan crossover": ("From which steady volume on own GPUs are cheaper, and how prices move it."),
+    "plan rightsizing": (
+        "Which GPUs and precisions hold a model and its contexts, and what a token costs on each."
+    ),
+    "plan autoscaling": (
+        "Fixed capacity for the peak against autoscaled capacity, by a formula of means."
+    ),
+    "plan agents": "What an agent's task costs that sends its context again with every call.",
+    "plan rag": "What retrieval-augmented answers cost: long prompts, short answers.",
+    "plan levers": (
+        "What each request-level lever saves of an API bill, alone and after the ones before it."
+    ),
+    "plan prices": (
+        "Check price files: what they hold, and what the operator would not believe. Exit code 5."
+    ),
+    "run": (
+        "Run the operator until SIGTERM. Every other setting is an environment variable SPILLWAY_*."
+    ),
+    "crd": "Print the CustomResourceDefinition of InferencePool.",
+    "edge": "Write the bootstrap of a stock Envoy that admits requests before a pool.",
+    "reset-routes": (
+        "Bring back the weights of HTTPRoutes whose pool's overflow value has expired."
+    ),
+    "release": "Hand every pool back before the operator is uninstalled.",
+    "demo": (
+        "Run the operator on a real control plane with emulated GPUs, through a ramp and a spike."
+    ),
+    "completion": "Print the completion script of a shell.",
+}
 #: By command: what an example does, and the command line.
 EXAMPLES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "run": (
@@ -162,14 +207,19 @@ _EXIT_CODES: Final = (
 )
 #: After the list of all commands.
 ROOT_EPILOG: Final = f"""\
-Also as kubectl spillway. Settings of the operator are variables SPILLWAY_*; NO_COLOR turns colours
-off, and without a terminal there are none.
+Also as kubectl spillway. Settings of the operator are variables SPILLWAY_*; NO_COLOR turns \
+colours off, and without a terminal there are none.
 
 {_EXIT_CODES}"""
 
 
-def epilog(command: str) -> str:
-    """What stands at the end of a command's help, in the form that typer keeps the lines of."""
+def epilog(command: str) -> str | None:
+    """What stands at the end of a command's help, in the form that typer keeps the lines of.
+
+    None for a group, which has no examples of its own.
+    """
+    if command not in EXAMPLES:
+        return None
     lines = [f"  # {does}\n  $ {line}" for does, line in EXAMPLES[command]]
     # \b keeps typer from joining the lines of a paragraph; a bracket would be rich's markup.
     examples = "\n".join(["Examples:", *lines]).replace("[", "\\[")

@@ -6,20 +6,10 @@ import asyncio
 from pathlib import Path  # noqa: TC003 - typer reads the annotations
 from typing import Annotated, Any
 
-import structlog
 import typer
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
-from spillway.adapters import logs
-from spillway.adapters.kube.errors import ConnectError, NotConfigured
 from spillway.cli.errors import describe, describe_unreadable, fail
 from spillway.cli.exit_codes import ExitCode
-from spillway.controller.http import ListenError
-from spillway.controller.operator import serve
-from spillway.controller.settings import PREFIX, Settings
-
-log = structlog.get_logger(__name__)
 
 
 def run(
@@ -38,6 +28,17 @@ def run(
     ] = None,
 ) -> None:
     """Run the operator until SIGTERM. Every other setting is an environment variable SPILLWAY_*."""
+    # Here, not above: help needs neither Kopf nor a client of Kubernetes.
+    import structlog
+    from pydantic import ValidationError
+    from pydantic_settings import SettingsError
+
+    from spillway.adapters import logs
+    from spillway.adapters.kube.errors import ConnectError, NotConfigured
+    from spillway.controller.http import ListenError
+    from spillway.controller.operator import serve
+    from spillway.controller.settings import PREFIX, Settings
+
     flags: dict[str, Any] = {
         "kubeconfig": kubeconfig,
         "context": context,
@@ -64,5 +65,6 @@ def run(
     except ListenError as error:
         fail(str(error), ExitCode.USAGE)
     except Exception:
+        log = structlog.get_logger(__name__)
         log.exception("the operator ended by an error that nobody foresaw; please report it")
         raise typer.Exit(int(ExitCode.FAILED)) from None

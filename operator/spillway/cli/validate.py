@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from spillway.adapters.prices import PriceFileError, read_catalog, read_price_map
 from spillway.api.names import GROUP, KIND
 from spillway.cli.errors import fail
 from spillway.cli.exit_codes import ExitCode
@@ -65,6 +64,8 @@ def validate(
 def _prices(catalog: Path | None, price_map: Path | None) -> PriceBook | None:
     if catalog is None and price_map is None:
         return None
+    from spillway.adapters.prices import PriceFileError, read_catalog, read_price_map
+
     try:
         return PriceBook(
             catalog=read_catalog(catalog) if catalog else PriceList(),

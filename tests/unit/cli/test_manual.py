@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 import spillway
 from spillway.cli import app, kubectl_complete
 from spillway.cli.exit_codes import ExitCode
+from spillway.cli.lazy import loaded
 from spillway.cli.manual import EXAMPLES
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def _below(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     if not hasattr(command, "commands"):
         yield path, command
     for name, inner in getattr(command, "commands", {}).items():
-        yield from _below(inner, f"{path} {name}".strip())
+        yield from _below(loaded(inner), f"{path} {name}".strip())
 
 
 @cache

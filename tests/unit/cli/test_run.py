@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from spillway.adapters.kube.errors import ConnectError
-from spillway.cli import app, run
+from spillway.cli import app
 from spillway.cli.exit_codes import ExitCode
 from spillway.controller.settings import PREFIX, Settings
 
@@ -43,7 +43,7 @@ def serving(monkeypatch: pytest.MonkeyPatch, outcome: Callable[[Settings], Any])
         given.append(settings)
         outcome(settings)
 
-    monkeypatch.setattr(run, "serve", serve)
+    monkeypatch.setattr("spillway.controller.operator.serve", serve)
     return given
 
 

@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Final
+
 import typer
 
-from spillway.cli.manual import epilog
-from spillway.cli.plan import autoscaling, cost, prices, requests, rightsizing
+from spillway.cli import manual
+from spillway.cli.lazy import Entry, LazyGroup
+
+#: Name and where it is.
+_TOPICS: Final = (
+    ("tco", "cost:tco"),
+    ("crossover", "cost:crossover"),
+    ("rightsizing", "rightsizing:rightsizing"),
+    ("autoscaling", "autoscaling:autoscaling"),
+    ("agents", "requests:agents"),
+    ("rag", "requests:rag"),
+    ("levers", "requests:levers"),
+    ("prices", "prices:prices"),
+)
+
+
+class _Topics(LazyGroup):
+    entries: ClassVar = {
+        name: Entry(
+            f"{__name__}.{target}",
+            manual.SUMMARIES[f"plan {name}"],
+            manual.epilog(f"plan {name}"),
+        )
+        for name, target in _TOPICS
+    }
+
 
 app = typer.Typer(
     name="plan",
-    help="What serving a load costs: API, own GPUs, and what lies between.",
+    cls=_Topics,
+    help=manual.SUMMARIES["plan"],
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
 )
-for _command in (
-    cost.tco,
-    cost.crossover,
-    rightsizing.rightsizing,
-    autoscaling.autoscaling,
-    requests.agents,
-    requests.rag,
-    requests.levers,
-    prices.prices,
-):
-    app.command(_command.__name__, epilog=epilog(f"plan {_command.__name__}"))(_command)
+
+
+@app.callback()
+def _root() -> None:
+    """Nothing that is common to all topics needs doing."""
