@@ -5,18 +5,22 @@ from __future__ import annotations
 import copy
 import json
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import helm_python as helm
 import kubernetes_validate
 import pytest
 import yaml
+from kubernetes_validate import utils as schemas
 from typer.main import get_command
 
 from spillway import cli
 from tests.unit.chart_values import EVERYTHING, monitoring_crds
 from tools import gen_argocd, gen_chart_readme, gen_dashboard, gen_manifests
 from tools.helm import CHART, ROOT, render
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 VERSIONS = [f"1.{minor}" for minor in range(30, 37)]
 MATRIX: dict[str, dict[str, Any]] = {
@@ -84,12 +88,29 @@ def pods(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.fixture(scope="module")
+def _schemas_read_once() -> Iterator[None]:
+    """The library reads a version's definitions, megabytes, anew for every object."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schemas, "schema_contents", cache(schemas.schema_contents))
+        yield
+
+
+@cache
+def known_objects() -> list[dict[str, Any]]:
+    """Every distinct object of the matrix whose kind Kubernetes itself has a schema of."""
+    # The definition's own is the API server's.
+    unknown = {*OTHERS, "CustomResourceDefinition"}
+    rendered = {
+        json.dumps(d, sort_keys=True) for values in MATRIX.values() for d in objects(values)
+    }
+    return [d for d in map(json.loads, sorted(rendered)) if d["kind"] not in unknown]
+
+
+@pytest.mark.usefixtures("_schemas_read_once")
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_it_renders_is_valid_in_every_kubernetes(version: str) -> None:
-    # Others' kinds have no schema there, and the definition's own is the API server's.
-    unknown = {*OTHERS, "CustomResourceDefinition"}
-    rendered = {json.dumps(d) for values in MATRIX.values() for d in objects(values)}
-    known = [d for d in map(json.loads, rendered) if d["kind"] not in unknown]
+    known = known_objects()
     assert {d["kind"] for d in known} >= {"Deployment", "CronJob", "Job", "NetworkPolicy", "Pod"}
     for document in known:
         kubernetes_validate.validate(document, version, strict=True)
@@ -126,6 +147,7 @@ def test_nothing_is_on_by_default_whose_command_the_image_does_not_know() -> Non
         assert container["args"][0] in known
 
 
+@pytest.mark.usefixtures("_schemas_read_once")
 def test_the_schemas_find_what_is_wrong() -> None:
     wrong = one("Deployment")
     wrong["spec"]["replica"] = 2
