@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # the same examples each time, so that a change is to blame for what turns red: few of them in
 # `make test-quick`, Hypothesis' usual number in `make test`. The thorough one looks for new ones.
 # The last two are for tests/fuzz, which leaves the number of examples to the profile.
-settings.register_profile("quick", deadline=None, max_examples=20, derandomize=True)
+settings.register_profile("quick", deadline=None, max_examples=10, derandomize=True)
 settings.register_profile("full", deadline=None, max_examples=100, derandomize=True)
 settings.register_profile("thorough", deadline=None, max_examples=1000)
 settings.register_profile("fuzz", deadline=None, max_examples=500, derandomize=True)

@@ -117,6 +117,7 @@ def test_the_operator_comes_in_an_earlier_wave() -> None:
     assert wave("operator") < wave("application")
 
 
+@pytest.mark.slow
 def test_the_chart_takes_the_values_of_the_examples() -> None:
     for spec in (
         manifest("operator")["spec"],

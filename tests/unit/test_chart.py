@@ -107,6 +107,7 @@ def known_objects() -> list[dict[str, Any]]:
     return [d for d in map(json.loads, sorted(rendered)) if d["kind"] not in unknown]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_schemas_read_once")
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_it_renders_is_valid_in_every_kubernetes(version: str) -> None:

@@ -126,6 +126,7 @@ def test_what_a_structural_schema_cannot_say_is_an_error() -> None:
         structural_schema(Open)
 
 
+@pytest.mark.slow
 def test_command_prints_writes_and_checks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,6 +76,7 @@ def listed(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 COMMANDS = dict(listed(get_command(app)))
 
 
+@pytest.mark.slow
 def test_help_version_and_completion_import_no_client_and_nothing_that_computes() -> None:
     helps = [[*words.split(), "--help"] for words in COMMANDS]
     others = [["--help"], ["--version"], [], ["completion", "bash"], ["tpo"]]
@@ -87,6 +88,7 @@ def test_help_version_and_completion_import_no_client_and_nothing_that_computes(
     assert set(codes.values()) == {ExitCode.OK}
 
 
+@pytest.mark.slow
 def test_commands_that_read_files_import_no_client_and_nothing_that_computes(
     tmp_path: Path,
 ) -> None:
@@ -109,6 +111,7 @@ def test_commands_that_read_files_import_no_client_and_nothing_that_computes(
     assert [code for _, code, _ in found] == codes
 
 
+@pytest.mark.slow
 def test_a_command_that_asks_a_cluster_imports_its_client_and_not_the_operator(
     tmp_path: Path,
 ) -> None:

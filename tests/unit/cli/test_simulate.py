@@ -26,6 +26,7 @@ def simulate(*args: str | Path) -> tuple[int, str, str]:
     return result.exit_code, result.stdout, result.stderr
 
 
+@pytest.mark.slow
 def test_the_table_has_spillway_the_rival_both_ways_and_says_what_a_replica_is() -> None:
     code, out, _ = simulate(*QUICK, "--no-optimum")
     assert code == ExitCode.OK

@@ -209,6 +209,7 @@ def test_a_loop_that_would_cost_more_than_the_budgets_pace_is_held_to_it() -> No
     assert bills["Freeze"] <= 2 * 150 / 24 + bills["Stop"], "the pace, and the first minutes"
 
 
+@pytest.mark.slow
 def test_a_restart_in_the_middle_forgets_nothing() -> None:
     pool = world("Freeze")
     pool.run(1.1)

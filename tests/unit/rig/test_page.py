@@ -10,6 +10,8 @@ from spillway.sim.report.page import Tile
 from tests.e2e.rig.page import clock, figure, render
 from tests.e2e.rig.recording import Moment, Phase, Recording, Step, StepKind
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = '</script><script>alert("x")</script> & $ink %{x} <b>'
 
 

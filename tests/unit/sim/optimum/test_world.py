@@ -15,6 +15,8 @@ from spillway.sim.setting import Setting, setting_of
 from tests.unit.sim.worlds import Scripted, steady, trace, world
 
 #: An hour that rises and falls by half, with a spike; requests/s by minute.
+pytestmark = pytest.mark.slow
+
 LOAD = [30 + 15 * np.sin(minute / 9) + (25 if minute == 35 else 0) for minute in range(60)]
 
 

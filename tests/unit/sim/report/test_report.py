@@ -14,6 +14,8 @@ from spillway.sim.report import page as page_module
 from spillway.sim.report.report import render
 from tests.unit.sim import builders
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _small_library(monkeypatch: pytest.MonkeyPatch) -> None:
