@@ -19,7 +19,7 @@ PAGES: Final = sorted(
     [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "charts/spillway/README.md"]
 )
 _FENCE: Final = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
-_PROGRAMS: Final = "helm|kubectl|docker|spillway|make|pip|git|python|kind"
+_PROGRAMS: Final = "helm|kubectl|docker|spillway|make|pipx|pip|git|python|kind"
 _INDENTED: Final = re.compile(rf"^    (?=(?:{_PROGRAMS}) )", re.MULTILINE)
 _COMMENT: Final = re.compile(r"\s{2,}#.*$|\s#\s.*$")
 _VARIABLES: Final = re.compile(r"^(?:[A-Z_]+=\S+ )+")
@@ -48,7 +48,9 @@ NOT_RUN: Final = {
     "helm install monitoring": "somebody else's chart",
     "git": "the repository is not published yet",
     "pip": "the package is not published yet",
+    "pipx": "asks an index for packages; tests/e2e/test_image.py installs the same wheel",
     "kubectl create secret": "a key of the reader's",
+    "kubectl exec": "the rig's pods run nothing",
     "kubectl logs": "the rig's pods run nothing, so they have no log",
     "kubectl wait": "needs an operator; tests/e2e/test_modes.py pauses pools under one",
     "kubectl delete crd": "would take the rig's pools",

@@ -16,8 +16,7 @@ _HEAD: Final = """\
 # Commands
 
 `spillway COMMAND`, or `kubectl spillway COMMAND`: the package installs itself as a kubectl plugin
-(`pip install spillway`, or `pipx`), and completes in kubectl too. Krew, which hands out single
-binaries, has no manifest for it.
+and completes in kubectl too ([how](../how-to/kubectl-plugin.md)).
 
 - `--json` prints one JSON object for scripts, with every command but `run` (whose log is JSON) and
   `completion`. Errors go to standard error.

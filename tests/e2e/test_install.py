@@ -360,7 +360,11 @@ def test_commands_of_the_docs_run_on_a_real_cluster(own: Rig, tmp_path: Path) ->
     assert len(shown) > 10
     for text in shown:
         assert run(as_run_here(text, tmp_path)), text
-    # As kubectl's plugin, and down a pipe; in one process each the other commands cost seconds.
+    # As kubectl's plugin (found, completed, run), and down a pipe; in one process each the other
+    # commands cost seconds.
+    assert f"{Path(sys.executable).parent}/kubectl-spillway" in run("kubectl plugin list")
+    assert run('kubectl __complete spillway ""').splitlines()[0] == "explain"
+    assert run("kubectl __complete spillway plan cross").splitlines()[0] == "crossover"
     assert "no status yet" in run("kubectl spillway top -n serving")
     assert "serverside-applied" in run(
         "spillway crd | kubectl apply --server-side --force-conflicts -f -"

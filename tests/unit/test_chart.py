@@ -15,7 +15,7 @@ from kubernetes_validate import utils as schemas
 from typer.main import get_command
 
 from spillway import cli
-from tests.unit.chart_values import EVERYTHING, monitoring_crds
+from tests.unit.chart_values import EVERYTHING
 from tools import gen_argocd, gen_chart_readme, gen_dashboard, gen_manifests
 from tools.helm import CHART, ROOT, render
 
@@ -50,7 +50,6 @@ MATRIX: dict[str, dict[str, Any]] = {
 #: Values that the chart passes on as they are, to containers that are not its own.
 THEIRS = {"signer", "wait"}
 RULES: dict[str, Any] = {"prometheusRule": {"enabled": True}}
-OTHERS = {crd["spec"]["names"]["kind"] for crd in monitoring_crds()}
 
 
 def objects(values: dict[str, Any] | None = None) -> list[dict[str, Any]]:
@@ -98,19 +97,23 @@ def _schemas_read_once() -> Iterator[None]:
 
 @cache
 def known_objects() -> list[dict[str, Any]]:
-    """Every distinct object of the matrix whose kind Kubernetes itself has a schema of."""
-    # The definition's own is the API server's.
-    unknown = {*OTHERS, "CustomResourceDefinition"}
-    rendered = {
-        json.dumps(d, sort_keys=True) for values in MATRIX.values() for d in objects(values)
-    }
-    return [d for d in map(json.loads, sorted(rendered)) if d["kind"] not in unknown]
+    """Every object of the matrix and of manifests/ whose kind Kubernetes itself has a schema of."""
+    theirs = {
+        "apiextensions.k8s.io", "argoproj.io", "kustomize.config.k8s.io", "monitoring.coreos.com",
+        "spillway.dev",
+    }  # fmt: skip
+    rendered = [d for values in MATRIX.values() for d in objects(values)]
+    for path in sorted((ROOT / "manifests").rglob("*.yaml")):
+        rendered += yaml.load_all(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
+    # Each once, however many values leave it as it is.
+    found = map(json.loads, {json.dumps(d, sort_keys=True): None for d in rendered})
+    return [d for d in found if d["apiVersion"].partition("/")[0] not in theirs]
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("_schemas_read_once")
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_it_renders_is_valid_in_every_kubernetes(version: str) -> None:
+def test_what_is_installed_is_valid_in_every_kubernetes(version: str) -> None:
     known = known_objects()
     assert {d["kind"] for d in known} >= {"Deployment", "CronJob", "Job", "NetworkPolicy", "Pod"}
     for document in known:
