@@ -58,6 +58,11 @@ _ADDITIONS: Final[dict[str, tuple[str, dict[str, Any], str]]] = {
         {"networkPolicy": {"enabled": True}},
         "Nothing but the port of /metrics and /v1/overflow can be reached.",
     ),
+    "admission-policy": (
+        "admission-policy.yaml",
+        {"admissionPolicy": {"enabled": True}},
+        "The operator's account (by the base's names) changes marks of pods and pools, no spec.",
+    ),
     "route-reset": (
         "route-reset.yaml",
         {},

@@ -20,11 +20,13 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
+from spillway.api.names import OVERFLOW_ANNOTATION, ROLE_LABEL
 from spillway.cli import app
 from spillway.cli.exit_codes import ExitCode
 from tests.doc_commands import Kind, commands, spillway_arguments
 from tests.e2e.rig import binaries
 from tests.e2e.rig.audit import writes
+from tests.e2e.rig.kubeapi import ApiError, KubeApi
 from tests.e2e.rig.operator_process import FAST, OperatorProcess, variables
 from tests.e2e.rig.rig import Rig
 from tests.e2e.rig.rights import scale_target_role
@@ -176,6 +178,42 @@ def refused_nothing(rig: Rig, operator: OperatorProcess, since: float) -> None:
     assert set(codes) & {401, 403} == set()
 
 
+def its_token_changes_no_spec(rig: Rig, pool: Scenario) -> None:
+    """With the release's policy, its token can mark pods and not change them."""
+    account = rig.cluster.api.get(*DEPLOYMENT)["spec"]["template"]["spec"]["serviceAccountName"]
+    token = KubeApi(rig.cluster.kubeconfig_as(account, SYSTEM, cluster_role=None))
+    pod = pool.pods("serving")[0]["metadata"]
+
+    def patch(kind: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        return token.patch(kind, name, "serving", body)
+
+    marks = {"controller.kubernetes.io/pod-deletion-cost": "1", "spillway.dev/drain-deadline": None}
+    patch("Pod", pod["name"], {"metadata": {"labels": {ROLE_LABEL: "warm"}, "annotations": marks}})
+    patch("Pod", pod["name"], {"metadata": {"labels": {ROLE_LABEL: "serving"}}})
+    overflow = {"metadata": {"annotations": {OVERFLOW_ANNOTATION: "{}"}}}
+    patch("InferencePool", pool.name, overflow)
+    patch("InferencePool", pool.name, {"metadata": {"annotations": {OVERFLOW_ANNOTATION: None}}})
+    image = [{"op": "replace", "path": "/spec/containers/0/image", "value": "example.com/theirs"}]
+    path = token.path("Pod", "serving", pod["name"])
+    with pytest.raises(ApiError, match="changes no spec of a pod or a pool"):
+        token.request("PATCH", path, body=image, content_type="application/json-patch+json")
+    own_label, *_ = (name for name in pod["labels"] if name != ROLE_LABEL)
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "x"}
+    for kind, name, body, says in (
+        ("InferencePool", pool.name, {"spec": {"replicas": {"max": 99}}}, "changes no spec"),
+        ("InferencePool", pool.name, {"spec": {"burst": None}}, "changes no spec"),
+        ("Pod", pod["name"], {"metadata": {"labels": {"app": "theirs"}}}, f"{ROLE_LABEL} alone"),
+        ("Pod", pod["name"], {"metadata": {"labels": {own_label: None}}}, f"{ROLE_LABEL} alone"),
+        ("Pod", pod["name"], {"metadata": {"annotations": {"example.com/a": "b"}}}, "alone"),
+        ("Pod", pod["name"], {"metadata": {"finalizers": ["example.com/f"]}}, "nor finalizers"),
+        ("Pod", pod["name"], {"metadata": {"ownerReferences": [owner]}}, "neither owners"),
+    ):
+        with pytest.raises(ApiError, match=says):
+            patch(kind, name, body)
+    # Whoever else may change them still can.
+    rig.cluster.api.patch("Pod", pod["name"], "serving", {"metadata": {"labels": {"x": "y"}}})
+
+
 def reconciles_the_sample(
     rig: Rig, operator: OperatorProcess, values: dict[str, Any] | None = None
 ) -> None:
@@ -191,6 +229,8 @@ def reconciles_the_sample(
         gives_back(rig, pool, values)
     refused_nothing(rig, operator, began)
     rig.stop_operators()
+    if values is not None:
+        its_token_changes_no_spec(rig, pool)
     for kind, name in (("InferencePool", "llama-8b"), ("Deployment", "llama-8b")):
         rig.cluster.api.delete(kind, name, "serving")
     rig.cluster.api.delete("Service", "llama-8b", "serving")

@@ -86,6 +86,7 @@ EVERYTHING: Final[dict[str, Any]] = {
     "podAnnotations": {"example.com/a": "b"},
     "podLabels": {"example.com/c": "d"},
     "tolerations": [{"key": "infra", "operator": "Exists"}],
+    "admissionPolicy": {"enabled": True},
     "networkPolicy": {
         "enabled": True,
         "ingressFrom": [{"namespaceSelector": {}}],

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import spillway
+from spillway.api import names
 from spillway.controller.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +49,26 @@ def test_operator_reads_no_secret_and_has_no_wildcard() -> None:
         assert "secrets" not in resources
         assert not {"*"} & {*groups, *resources, *verbs}
         assert not {"delete", "deletecollection", "impersonate", "escalate", "bind"} & set(verbs)
+
+
+def test_the_admission_policy_names_what_the_operator_writes_on_pods_and_pools() -> None:
+    (policy, binding) = documents(
+        ROOT / "manifests/components/admission-policy/admission-policy.yaml"
+    )
+    assert binding["spec"]["policyName"] == policy["metadata"]["name"]
+    named = {v["name"]: set(re.findall(r"'([^']+)'", v["expression"]))
+             for v in policy["spec"]["variables"]}  # fmt: skip
+    assert named["ownLabels"] == {names.ROLE_LABEL}
+    assert named["ownAnnotations"] == {
+        names.OVERFLOW_ANNOTATION, names.DRAIN_DEADLINE_ANNOTATION,
+        names.DELETION_COST_ANNOTATION, names.DO_NOT_DISRUPT_ANNOTATION,
+    }  # fmt: skip
+    (account,) = documents(BASE / "serviceaccount.yaml")
+    where = account["metadata"]
+    (condition,) = policy["spec"]["matchConditions"]
+    assert (
+        f"'system:serviceaccount:{where['namespace']}:{where['name']}'" in condition["expression"]
+    )
 
 
 def test_operator_changes_workloads_through_their_scale_alone() -> None:
