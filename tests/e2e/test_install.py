@@ -20,12 +20,19 @@ import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
-from spillway.api.names import OVERFLOW_ANNOTATION, ROLE_LABEL
+from spillway.api.names import (
+    DELETION_COST_ANNOTATION,
+    KIND,
+    OVERFLOW_ANNOTATION,
+    ROLE_LABEL,
+    ROUTE_WEIGHTS_ANNOTATION,
+)
 from spillway.cli import app
 from spillway.cli.exit_codes import ExitCode
 from tests.doc_commands import Kind, commands, spillway_arguments
-from tests.e2e.rig import binaries
+from tests.e2e.rig import binaries, gateway_api
 from tests.e2e.rig.audit import writes
+from tests.e2e.rig.gateway_api import ROUTE, http_route
 from tests.e2e.rig.kubeapi import ApiError, KubeApi
 from tests.e2e.rig.operator_process import FAST, OperatorProcess, variables
 from tests.e2e.rig.rig import Rig
@@ -178,40 +185,64 @@ def refused_nothing(rig: Rig, operator: OperatorProcess, since: float) -> None:
     assert set(codes) & {401, 403} == set()
 
 
-def its_token_changes_no_spec(rig: Rig, pool: Scenario) -> None:
-    """With the release's policy, its token can mark pods and not change them."""
-    account = rig.cluster.api.get(*DEPLOYMENT)["spec"]["template"]["spec"]["serviceAccountName"]
+def its_token_writes_marks_alone(rig: Rig, pool: Scenario) -> None:
+    """With the release's policies, its token marks pods, pools and routes and changes none."""
+    api = rig.cluster.api
+    account = api.get(*DEPLOYMENT)["spec"]["template"]["spec"]["serviceAccountName"]
     token = KubeApi(rig.cluster.kubeconfig_as(account, SYSTEM, cluster_role=None))
+    gateway_api.install(api)
+    backends = gateway_api.rule("chat", local=1000, cloud=0)
+    api.apply(http_route("route", "serving", {"name": "other"}, backends))
     pod = pool.pods("serving")[0]["metadata"]
+    one_of = {"Pod": pod["name"], KIND: pool.name, ROUTE: "route"}
 
-    def patch(kind: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
-        return token.patch(kind, name, "serving", body)
+    def patch(kind: str, body: Any) -> None:
+        token.patch(kind, one_of[kind], "serving", body)
 
-    marks = {"controller.kubernetes.io/pod-deletion-cost": "1", "spillway.dev/drain-deadline": None}
-    patch("Pod", pod["name"], {"metadata": {"labels": {ROLE_LABEL: "warm"}, "annotations": marks}})
-    patch("Pod", pod["name"], {"metadata": {"labels": {ROLE_LABEL: "serving"}}})
-    overflow = {"metadata": {"annotations": {OVERFLOW_ANNOTATION: "{}"}}}
-    patch("InferencePool", pool.name, overflow)
-    patch("InferencePool", pool.name, {"metadata": {"annotations": {OVERFLOW_ANNOTATION: None}}})
-    image = [{"op": "replace", "path": "/spec/containers/0/image", "value": "example.com/theirs"}]
-    path = token.path("Pod", "serving", pod["name"])
-    with pytest.raises(ApiError, match="changes no spec of a pod or a pool"):
-        token.request("PATCH", path, body=image, content_type="application/json-patch+json")
-    own_label, *_ = (name for name in pod["labels"] if name != ROLE_LABEL)
+    def marked(kind: str, name: str, value: str | None, field: str = "annotations") -> None:
+        patch(kind, {"metadata": {field: {name: value}}})
+
+    def put(path: str, value: Any) -> list[dict[str, Any]]:
+        return [{"op": "add", "path": path, "value": value}]
+
+    for value in ("1", None):
+        marked("Pod", DELETION_COST_ANNOTATION, value)
+        marked(KIND, OVERFLOW_ANNOTATION, value)
+        marked(ROUTE, ROUTE_WEIGHTS_ANNOTATION, value)
+    for value in ("warm", "serving"):
+        marked("Pod", ROLE_LABEL, value, "labels")
+    patch(ROUTE, put("/spec/rules/1/backendRefs/0/weight", 700))
+    patch(ROUTE, put("/spec/rules/1/backendRefs/1/weight", 300))
+
+    finalizer = {"metadata": {"finalizers": ["example.com/f"]}}
     owner = {"apiVersion": "v1", "kind": "Pod", "name": "x", "uid": "x"}
-    for kind, name, body, says in (
-        ("InferencePool", pool.name, {"spec": {"replicas": {"max": 99}}}, "changes no spec"),
-        ("InferencePool", pool.name, {"spec": {"burst": None}}, "changes no spec"),
-        ("Pod", pod["name"], {"metadata": {"labels": {"app": "theirs"}}}, f"{ROLE_LABEL} alone"),
-        ("Pod", pod["name"], {"metadata": {"labels": {own_label: None}}}, f"{ROLE_LABEL} alone"),
-        ("Pod", pod["name"], {"metadata": {"annotations": {"example.com/a": "b"}}}, "alone"),
-        ("Pod", pod["name"], {"metadata": {"finalizers": ["example.com/f"]}}, "nor finalizers"),
-        ("Pod", pod["name"], {"metadata": {"ownerReferences": [owner]}}, "neither owners"),
+    theirs = {"name": "theirs", "port": 80}
+    header = [{"headers": [{"name": "x", "value": "y"}]}]
+    for kind, body, says in (
+        ("Pod", put("/spec/containers/0/image", "example.com/theirs"), "no spec of a pod"),
+        ("Pod", {"metadata": {"labels": {"app": "theirs"}}}, f"labels alone: {ROLE_LABEL}"),
+        ("Pod", {"metadata": {"labels": dict.fromkeys(pod["labels"])}}, "labels alone"),
+        ("Pod", {"metadata": {"annotations": {"example.com/a": "b"}}}, "annotations alone"),
+        ("Pod", finalizer, "nor finalizers"),
+        ("Pod", {"metadata": {"ownerReferences": [owner]}}, "neither owners"),
+        (KIND, {"spec": {"replicas": {"max": 99}}}, "no spec of a pod or a pool"),
+        (KIND, {"spec": {"burst": None}}, "no spec of a pod or a pool"),
+        (KIND, finalizer, "nor finalizers"),
+        (ROUTE, {"spec": {"hostnames": ["theirs.example.com"]}}, "no spec of a route but weights"),
+        (ROUTE, {"spec": {"rules": [backends]}}, "rules but weights"),
+        (ROUTE, put("/spec/rules/1/matches", header), "rules but weights"),
+        (ROUTE, put("/spec/rules/1/backendRefs/0/name", "theirs"), "rules but weights"),
+        (ROUTE, put("/spec/rules/1/backendRefs/0/namespace", "theirs"), "rules but weights"),
+        (ROUTE, put("/spec/rules/1/backendRefs/-", theirs), "rules but weights"),
+        (ROUTE, put("/spec/rules/0/backendRefs", [theirs]), "rules but weights"),
+        (ROUTE, {"metadata": {"labels": {"a": "b"}}}, "labels alone: none"),
+        (ROUTE, {"metadata": {"annotations": {"a": "b"}}}, ROUTE_WEIGHTS_ANNOTATION),
     ):
         with pytest.raises(ApiError, match=says):
-            patch(kind, name, body)
+            patch(kind, body)
     # Whoever else may change them still can.
-    rig.cluster.api.patch("Pod", pod["name"], "serving", {"metadata": {"labels": {"x": "y"}}})
+    api.patch("Pod", pod["name"], "serving", {"metadata": {"labels": {"x": "y"}}})
+    api.delete(ROUTE, "route", "serving")
 
 
 def reconciles_the_sample(
@@ -230,7 +261,7 @@ def reconciles_the_sample(
     refused_nothing(rig, operator, began)
     rig.stop_operators()
     if values is not None:
-        its_token_changes_no_spec(rig, pool)
+        its_token_writes_marks_alone(rig, pool)
     for kind, name in (("InferencePool", "llama-8b"), ("Deployment", "llama-8b")):
         rig.cluster.api.delete(kind, name, "serving")
     rig.cluster.api.delete("Service", "llama-8b", "serving")

@@ -51,24 +51,35 @@ def test_operator_reads_no_secret_and_has_no_wildcard() -> None:
         assert not {"delete", "deletecollection", "impersonate", "escalate", "bind"} & set(verbs)
 
 
-def test_the_admission_policy_names_what_the_operator_writes_on_pods_and_pools() -> None:
-    (policy, binding) = documents(
-        ROOT / "manifests/components/admission-policy/admission-policy.yaml"
-    )
-    assert binding["spec"]["policyName"] == policy["metadata"]["name"]
-    named = {v["name"]: set(re.findall(r"'([^']+)'", v["expression"]))
-             for v in policy["spec"]["variables"]}  # fmt: skip
-    assert named["ownLabels"] == {names.ROLE_LABEL}
-    assert named["ownAnnotations"] == {
-        names.OVERFLOW_ANNOTATION, names.DRAIN_DEADLINE_ANNOTATION,
-        names.DELETION_COST_ANNOTATION, names.DO_NOT_DISRUPT_ANNOTATION,
-    }  # fmt: skip
+def test_the_admission_policies_name_what_spillway_writes_and_who_writes_it() -> None:
+    found = documents(ROOT / "manifests/components/admission-policy/admission-policy.yaml")
+    assert [(d["kind"], d["metadata"]["name"]) for d in found[1::2]] == [
+        ("ValidatingAdmissionPolicyBinding", d["spec"]["policyName"]) for d in found[1::2]
+    ]
+    own: dict[str, tuple[set[str], set[str], set[str]]] = {}
+    for policy in found[::2]:
+        spec = policy["spec"]
+        variables = {v["name"]: v["expression"] for v in spec["variables"]}
+        (condition,) = spec["matchConditions"]
+        own[policy["metadata"]["name"]] = (
+            set(json.loads(variables["ownLabels"])),
+            set(json.loads(variables["ownAnnotations"])),
+            set(re.findall(r'"system:serviceaccount:([^"]+)"', condition["expression"])),
+        )
     (account,) = documents(BASE / "serviceaccount.yaml")
-    where = account["metadata"]
-    (condition,) = policy["spec"]["matchConditions"]
-    assert (
-        f"'system:serviceaccount:{where['namespace']}:{where['name']}'" in condition["expression"]
-    )
+    operator = f"{account['metadata']['namespace']}:{account['metadata']['name']}"
+    marks = {
+        names.OVERFLOW_ANNOTATION,
+        names.DRAIN_DEADLINE_ANNOTATION,
+        names.DELETION_COST_ANNOTATION,
+        names.DO_NOT_DISRUPT_ANNOTATION,
+    }
+    assert own == {
+        "spillway-operator-marks": ({names.ROLE_LABEL}, marks, {operator}),
+        "spillway-operator-weights": (
+            set(), {names.ROUTE_WEIGHTS_ANNOTATION}, {operator, f"{operator}-route-reset"},
+        ),
+    }  # fmt: skip
 
 
 def test_operator_changes_workloads_through_their_scale_alone() -> None:

@@ -25,7 +25,10 @@ STAGES = Path(__file__).resolve().parent / "stages.yaml"
 RIG_LABEL = "rig.spillway.dev/id"
 
 #: Kinds that carry the rig's label, besides nodes.
-_CLEANED = "namespaces,clusterrolebindings,clusterroles,customresourcedefinitions"
+_CLEANED = (
+    "namespaces,clusterrolebindings,clusterroles,customresourcedefinitions,"
+    "validatingadmissionpolicybindings,validatingadmissionpolicies"
+)
 
 
 class CurrentCluster(BaseCluster):

@@ -16,7 +16,12 @@ from tests.e2e.rig.workloads import scale_target_crd
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-RBAC: Final = Path(__file__).resolve().parents[3] / "manifests" / "base" / "rbac.yaml"
+_MANIFESTS: Final = Path(__file__).resolve().parents[3] / "manifests"
+RBAC: Final = _MANIFESTS / "base" / "rbac.yaml"
+#: Opt-in for users; here every operator is held to it, so that no feature writes what it forbids.
+_POLICIES: Final = _MANIFESTS / "components" / "admission-policy" / "admission-policy.yaml"
+#: The operator's account in what is shipped.
+_SHIPPED_ACCOUNT: Final = "system:serviceaccount:spillway-system:spillway-operator"
 #: Roles for people; the operator gets neither.
 _PEOPLE: Final = ("-pool-viewer", "-pool-editor")
 
@@ -30,7 +35,7 @@ def shipped() -> list[dict[str, Any]]:
 def shipped_rights(
     account: str, namespace: str, labels: Mapping[str, str] | None = None
 ) -> list[dict[str, Any]]:
-    """The same for another account, in another namespace.
+    """The same for another account, in another namespace, held to the chart's admission policies.
 
     Args:
         account: The ServiceAccount that gets the rights; bindings carry its name.
@@ -47,7 +52,24 @@ def shipped_rights(
         if "subjects" in document:
             metadata["name"] = f"{metadata['name']}-{account}"
             document["subjects"] = [subject]
-    return [*found, scale_target_role(labels)]
+    return [*found, scale_target_role(labels), *_policies(account, namespace, labels or {})]
+
+
+def _policies(account: str, namespace: str, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What the account's writes are held to."""
+    found = [d for d in yaml.safe_load_all(_POLICIES.read_text(encoding="utf-8")) if d]
+    for document in found:
+        metadata, spec = document["metadata"], document["spec"]
+        metadata["name"] = f"{metadata['name']}-{namespace}-{account}"
+        metadata["labels"] = {**metadata["labels"], **labels}
+        if "policyName" in spec:
+            spec["policyName"] = f"{spec['policyName']}-{namespace}-{account}"
+        for condition in spec.get("matchConditions", ()):
+            assert _SHIPPED_ACCOUNT in condition["expression"]
+            condition["expression"] = condition["expression"].replace(
+                f'"{_SHIPPED_ACCOUNT}"', f'"system:serviceaccount:{namespace}:{account}"'
+            )
+    return found
 
 
 def scale_target_role(labels: Mapping[str, str] | None = None) -> dict[str, Any]:
