@@ -61,7 +61,7 @@ _ADDITIONS: Final[dict[str, tuple[str, dict[str, Any], str]]] = {
     "admission-policy": (
         "admission-policy.yaml",
         {"admissionPolicy": {"enabled": True}},
-        "The operator's account (by the base's names) changes marks of pods and pools, no spec.",
+        "The operator's account (by the base's names) changes marks and weights, and no spec.",
     ),
     "route-reset": (
         "route-reset.yaml",
