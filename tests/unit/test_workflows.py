@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tools.helm import render
+
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yaml"))
 
@@ -45,6 +47,28 @@ def test_files_that_are_named_exist(path: Path) -> None:
         path.read_text(encoding="utf-8"),
     )
     assert [name for name in named if not list(ROOT.glob(name.rstrip("/.")))] == []
+
+
+def test_what_is_installed_on_kind_is_what_the_chart_has() -> None:
+    text = commands(ROOT / ".github/workflows/kind.yaml")
+    lines = [line for line in text.splitlines() if re.match(r"helm (install|upgrade) ", line)]
+    assert len(lines) == 2
+    objects: list[dict[str, Any]] = []
+    for line in lines:
+        chosen: dict[str, Any] = {}
+        for path, value in re.findall(r"--set ([\w.]+)=(\S+)", line):
+            name, key = path.split(".")
+            chosen[name] = {key: yaml.safe_load(value)}
+        texts = render(chosen).items()
+        objects += [d for n, t in texts if n != "NOTES.txt" for d in yaml.safe_load_all(t) if d]
+    there = {(d["kind"].lower(), d["metadata"]["name"]) for d in objects}
+    assert ("cronjob", re.findall(r"--from cronjob/(\S+)", text)[0]) in there
+    assert ("deployment", re.findall(r"exec .* deploy/(\S+)", text)[0]) in there
+    assert ("validatingadmissionpolicy", "spillway-operator-marks") in there
+    (built,) = re.findall(r"docker build -t (\S+)", text)
+    images = {c["image"] for d in objects if d["kind"] == "Deployment"
+              for c in d["spec"]["template"]["spec"]["containers"]}  # fmt: skip
+    assert images == {built}
 
 
 def test_a_release_changes_lines_that_are_there() -> None:
