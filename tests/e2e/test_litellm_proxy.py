@@ -108,7 +108,7 @@ class World:
             "stream": stream,
             "messages": [{"role": "user", "content": ("marked " if marked else "hello ") * words}],
         }
-        sent = {"Authorization": f"Bearer sk-any-one"} | (headers or {})
+        sent = {"Authorization": "Bearer sk-any-one"} | (headers or {})
         url = f"{self.proxy.url}/v1/chat/completions"
         try:
             async with self.session.post(url, json=body, headers=sent) as answer:

@@ -15,7 +15,7 @@ from kubernetes_validate import utils as schemas
 from typer.main import get_command
 
 from spillway import cli
-from tests.unit.chart_values import EVERYTHING, monitoring_crds
+from tests.unit.chart_values import EVERYTHING, SEMANTIC_CACHE, monitoring_crds
 from tools import gen_argocd, gen_chart_readme, gen_dashboard, gen_manifests
 from tools.helm import CHART, ROOT, render
 
@@ -34,6 +34,7 @@ MATRIX: dict[str, dict[str, Any]] = {
     "names": {"nameOverride": "n", "fullnameOverride": "y"},
     "OpenShift": {"podSecurityContext": {"runAsUser": None, "runAsGroup": None}},
     "a catalog of theirs": {"priceCatalog": {"existingConfigMap": "prices"}},
+    "LiteLLM, its cache": {"litellm": SEMANTIC_CACHE},
     "no Jobs": {"releaseHook": {"enabled": False}, "routeReset": {"enabled": False}},
     "confined, without nodes": {
         "watchNamespaces": ["serving"],
