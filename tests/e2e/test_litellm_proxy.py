@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from spillway.api.inferencepool import Budget
@@ -19,9 +20,11 @@ from spillway.api.reasons import Reason
 from spillway.core.ledger import Period, PoolLedger, reserve, settle
 from spillway.core.overflow import Admit, Allowance, OverflowValue, ProviderShare
 from tests.e2e.rig.decider import Decider
-from tests.e2e.rig.litellm import LiteLLM, deployment
+from tests.e2e.rig.litellm import MASTER_KEY, LiteLLM, deployment
 from tests.e2e.rig.model_servers import ModelServer
 from tests.e2e.rig.processes import Custody
+from tests.unit.chart_values import LITELLM
+from tools.helm import render
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -399,3 +402,59 @@ async def test_a_value_that_ends_or_grows_old_keeps_all_local(custody: Custody) 
         await asyncio.sleep(max(0.0, ends - time.monotonic()) + 0.5)
         assert await w.burst(10) == {LOCAL: 10}, "it has ended"
         assert w.problems == []
+
+
+async def test_it_starts_with_the_configuration_that_the_chart_renders(custody: Custody) -> None:
+    """With all that the chart can do but the semantic cache, which needs a Redis with search."""
+    small, large = await ModelServer("small").start(), await ModelServer("large").start()
+    cloud = await ModelServer("together").start()
+    decider = await Decider([cloud]).start()
+    rendered = yaml.safe_load_all(render({"litellm": LITELLM})["litellm.yaml"])
+    (held,) = [d["data"] for d in rendered if d["kind"] == "ConfigMap"]
+    config = yaml.safe_load(held["config.yaml"])
+    # Names of the cluster's; all else is as rendered.
+    for entry, server in zip(config["model_list"], (small, cloud, large), strict=False):
+        entry["litellm_params"]["api_base"] = f"http://127.0.0.1:{server.port}/v1"
+    proxy = LiteLLM(
+        custody,
+        "rendered",
+        config,
+        {"SPILLWAY_URL": f"http://127.0.0.1:{decider.port}", "TOGETHER_API_KEY": "none"},
+        authenticate=False,
+        callback=held["litellm_callback.py"],
+    )
+    headers = {"Authorization": f"Bearer {MASTER_KEY}"}
+    try:
+        await asyncio.to_thread(proxy.start, ready_timeout=120)
+        async with aiohttp.ClientSession(headers=headers) as session:
+
+            async def ask(model: str, text: str) -> int:
+                body = {"model": model, "messages": [{"role": "user", "content": text}]}
+                url = f"{proxy.url}/v1/chat/completions"
+                async with session.post(url, json=body) as answer:
+                    return answer.status
+
+            assert await ask("auto", "hello") == 200
+            assert (small.answered, large.answered) == (1, 0), "an easy one"
+            hard = (
+                "Think step by step and prove, with a formal proof by induction, the complexity of "
+                "the distributed consensus algorithm; analyze the trade-offs and then refactor "
+                "this function: ```def f(x): return x```"
+            )
+            assert await ask("auto", hard) == 200
+            assert (small.answered, large.answered) == (1, 1), "a hard one"
+            small.status = 503
+            assert await ask("llama-8b", "hello") == 200
+            assert (large.answered, cloud.answered) == (2, 0), "the fallback; nothing may be paid"
+            async with session.get(f"{proxy.url}/metrics/") as page:
+                assert "spillway_gateway_requests_total" in await page.text()
+        async with (
+            aiohttp.ClientSession() as stranger,
+            stranger.get(f"{proxy.url}/v1/models") as answer,
+        ):
+            assert answer.status == 401
+    finally:
+        await asyncio.to_thread(proxy.stop)
+        await decider.stop()
+        for server in (small, large, cloud):
+            await server.stop()

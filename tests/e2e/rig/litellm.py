@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +41,7 @@ class LiteLLM(ManagedProcess):
         config: LiteLLM's configuration.
         environment: Variables of the callback's.
         authenticate: Whether requests come with the keys of `AUTHENTICATION`.
+        callback: The callback's text; None: as the package has it.
 
     Attributes:
         url: Where it listens.
@@ -55,11 +55,13 @@ class LiteLLM(ManagedProcess):
         environment: Mapping[str, str],
         *,
         authenticate: bool = True,
+        callback: str | None = None,
     ) -> None:
         python = binaries.ensure(names=("litellm-python",))["litellm-python"]
         folder = custody.directory / f"litellm-{name}"
         folder.mkdir()
-        shutil.copy(Path(litellm_callback.__file__), folder / "litellm_callback.py")
+        text = callback or Path(litellm_callback.__file__).read_text(encoding="utf-8")
+        (folder / "litellm_callback.py").write_text(text, encoding="utf-8")
         written = dict(config)
         if authenticate:
             (folder / "authentication.py").write_text(AUTHENTICATION, encoding="utf-8")
