@@ -27,18 +27,18 @@ from tests.unit.chart_values import LITELLM
 from tools.helm import render
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 LOCAL: Final = "local"
 CLOUDS: Final = ("a", "b")
 #: How often the callback asks for the value here, and how long one it can't refresh is used.
 REFRESH_SECONDS: Final = 0.5
 MAX_AGE_SECONDS: Final = 6.0
-#: The proxy answers 10 to 90 requests a second, by what else the machine does: as many as fit in a
-#: minute. The Router itself makes 10,000 choices in test_litellm.py.
-MIXED_SECONDS: Final = 60.0
+#: The proxy answers 10 to 90 requests a second, by what else the machine does: as many as fit in
+#: two minutes. The Router itself makes 10,000 choices in test_litellm.py.
+MIXED_SECONDS: Final = 120.0
 MOST_REQUESTS: Final = 10_000
-FEWEST_REQUESTS: Final = 500
+FEWEST_REQUESTS: Final = 300
 MARKS: Final = "header:x-data-class=restricted,key:hr-bot,team:legal,model:llama-private"
 #: Requests by kind of mark: header, key, team, model alias.
 MARKED: Final[dict[str, dict[str, str]]] = {
@@ -189,7 +189,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(custody: Custody, name: str, **changes: Any) -> AsyncIterator[World]:
+async def world(
+    custody: Custody, name: str, settings: Mapping[str, Any] | None = None, **router: Any
+) -> AsyncIterator[World]:
     """A proxy with one local and two paid deployments, and nothing known of a value yet."""
     local = await ModelServer(LOCAL).start()
     clouds = [await ModelServer(each).start() for each in CLOUDS]
@@ -212,11 +214,12 @@ async def world(custody: Custody, name: str, **changes: Any) -> AsyncIterator[Wo
         "litellm_settings": {
             "callbacks": ["litellm_callback.handler", "prometheus"],
             "require_auth_for_metrics_endpoint": False,
+            **(settings or {}),
         },
         "router_settings": {
             "num_retries": 2,
             "model_group_alias": {"llama-private": "llama"},
-            **changes,
+            **router,
         },
     }
     proxy = LiteLLM(
@@ -404,6 +407,19 @@ async def test_a_value_that_ends_or_grows_old_keeps_all_local(custody: Custody) 
         assert w.problems == []
 
 
+async def test_what_a_cache_answers_is_no_arrival_and_is_told(custody: Custody) -> None:
+    # LiteLLM's cache in memory, which compares requests as they are: the semantic one is the same
+    # code around another comparison.
+    async with world(custody, "cache", {"cache": True, "cache_params": {"type": "local"}}) as w:
+        assert [await w.ask() for _ in range(4)] == [LOCAL] * 4
+        assert w.local.answered == 1
+        page = await w.until(lambda p: p["cache_hits_total", ""] == 3)
+        each = w.local.prompt_tokens + w.local.completion_tokens
+        assert page["cache_saved_tokens_total", ""] == 3 * each
+        assert page["requests_total", LOCAL] == 1
+        assert page["in_flight", LOCAL] == 0
+
+
 async def test_it_starts_with_the_configuration_that_the_chart_renders(custody: Custody) -> None:
     """With all that the chart can do but the semantic cache, which needs a Redis with search."""
     small, large = await ModelServer("small").start(), await ModelServer("large").start()
@@ -447,12 +463,15 @@ async def test_it_starts_with_the_configuration_that_the_chart_renders(custody: 
             assert await ask("llama-8b", "hello") == 200
             assert (large.answered, cloud.answered) == (2, 0), "the fallback; nothing may be paid"
             async with session.get(f"{proxy.url}/metrics/") as page:
-                assert "spillway_gateway_requests_total" in await page.text()
+                text = await page.text()
+            for pool in ("llama-8b", "llama-70b"):
+                labels = f'{{namespace="serving",pool="{pool}"}}'
+                assert f"spillway_gateway_routed_requests_total{labels} 1.0" in text
         async with (
             aiohttp.ClientSession() as stranger,
             stranger.get(f"{proxy.url}/v1/models") as answer,
         ):
-            assert answer.status == 401
+            assert answer.status == 401, await answer.text()
     finally:
         await asyncio.to_thread(proxy.stop)
         await decider.stop()

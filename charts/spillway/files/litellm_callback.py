@@ -539,6 +539,7 @@ class Ticket:
     usd: float
     order: tuple[int, int]
     opened_at: float
+    routed: bool = False
     in_flight: bool = True
     sent: bool = False
 
@@ -584,6 +585,7 @@ _HELP: Final = {
     "cost_usd": "US dollars that providers charged, as LiteLLM prices it.",
     "in_flight": "Requests under way.",
     "failures": "Attempts that failed, by provider and status code.",
+    "routed_requests": "Attempts of requests that LiteLLM's own routers sent to this pool.",
     "cache_hits": "Requests that a cache answered.",
     "cache_saved_tokens": "Tokens of the answers and prompts that a cache saved.",
     "value_age_seconds": "Age of the overflow value that is used; -1 without one.",
@@ -685,9 +687,18 @@ class Handler(CustomLogger):  # type: ignore[misc]  # LiteLLM's class, where it 
                 fresh = self._out_of_sight(model, key, request.failed)
             if not provider and not fresh:
                 raise _stays(model)
-            self._tickets[call_id] = pool.open(request, provider, now)
+            ticket = self._tickets[call_id] = pool.open(request, provider, now)
+            ticket.routed = self._was_routed(model, kwargs)
             self._show(key, pool, provider)
         return paid[provider] if provider else fresh
+
+    def _was_routed(self, model: str, kwargs: Mapping[str, Any]) -> bool:
+        """Whether the client asked for one of LiteLLM's own routers, which chose this group."""
+        asked = ((kwargs.get("proxy_server_request") or {}).get("body") or {}).get("model")
+        if not asked or asked == model:
+            return False
+        named = (d.get("litellm_params") or {} for d in self._deployments(asked))
+        return any(str(params.get("model", "")).startswith("auto_router/") for params in named)
 
     def _out_of_sight(self, model: str, key: str, failed: frozenset[str]) -> list[Any]:
         """Replicas that the router holds back; as a last resort those that failed already.
@@ -739,6 +750,8 @@ class Handler(CustomLogger):  # type: ignore[misc]  # LiteLLM's class, where it 
         if ticket is not None and not ticket.sent:
             ticket.sent = True
             self._meters.add("requests", self._labels(ticket))
+            if ticket.routed:
+                self._meters.add("routed_requests", self._where(ticket))
 
     # How it ended
 
@@ -782,8 +795,8 @@ class Handler(CustomLogger):  # type: ignore[misc]  # LiteLLM's class, where it 
             if ticket is None:
                 return
             prompt, output = _usage(kwargs, response_obj)
-            where = {k: v for k, v in self._labels(ticket).items() if k in {"namespace", "pool"}}
             if kwargs.get("cache_hit"):
+                where = self._where(ticket)
                 self._meters.add("cache_hits", where)
                 self._meters.add("cache_saved_tokens", where, prompt + output)
                 self._close(kwargs["litellm_call_id"], 0.0)
@@ -863,6 +876,9 @@ class Handler(CustomLogger):  # type: ignore[misc]  # LiteLLM's class, where it 
 
     def _labels(self, ticket: Ticket) -> dict[str, str]:
         return _labels(self._key(ticket), ticket.provider)
+
+    def _where(self, ticket: Ticket) -> dict[str, str]:
+        return {k: v for k, v in self._labels(ticket).items() if k in {"namespace", "pool"}}
 
     def _show(self, key: str, pool: Pool, provider: str) -> None:
         level = pool.providers[provider].in_flight if provider else pool.in_flight

@@ -340,6 +340,18 @@ async def test_a_cached_answer_costs_no_allowance() -> None:
     assert made.read("cache_saved_tokens_total") == 120
 
 
+async def test_what_litellms_own_router_sends_here_is_counted_when_it_is_sent() -> None:
+    made = await proxy(value())
+    made.everything = [
+        {"model_name": "auto", "litellm_params": {"model": "auto_router/complexity_router"}}
+    ]
+    await made.choose(proxy_server_request={"body": {"model": "auto"}})
+    await made.choose(proxy_server_request={"body": {"model": "llama"}})
+    made.everything = [LOCAL]
+    await made.choose(proxy_server_request={"body": {"model": "an-alias"}})
+    assert made.read("routed_requests_total") == 1
+
+
 # Marked requests
 
 STAY = (
