@@ -196,7 +196,7 @@ async def world(
     local = await ModelServer(LOCAL).start()
     clouds = [await ModelServer(each).start() for each in CLOUDS]
     decider = await Decider(clouds).start()
-    prices = [
+    prices: list[dict[str, Any]] = [
         {
             "input_cost_per_token": cloud.input_usd_per_million / 1e6,
             "output_cost_per_token": cloud.output_usd_per_million / 1e6,

@@ -91,16 +91,19 @@ class LiteLLM(ManagedProcess):
         )  # fmt: skip
 
 
-def deployment(model: str, address: str, provider: str = "", **params: Any) -> dict[str, Any]:
+def deployment(
+    model: str, address: str, provider: str = "", *, pool: str = POOL, **params: Any
+) -> dict[str, Any]:
     """One entry of ``model_list`` for an emulated server.
 
     Args:
         model: Model group.
         address: Base URL of the server.
         provider: Whose paid API it is; "" for the pool's own.
+        pool: The pool's namespace and name.
         params: More of ``litellm_params``.
     """
-    info = {"spillway_pool": POOL} | ({"spillway_provider": provider} if provider else {})
+    info = {"spillway_pool": pool} | ({"spillway_provider": provider} if provider else {})
     return {
         "model_name": model,
         "litellm_params": {

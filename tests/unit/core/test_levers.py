@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from spillway.core.demand import DemandEstimate
@@ -23,7 +25,7 @@ DEMAND = DemandEstimate(
 )
 
 
-def gateway(**seen: float) -> GatewayLoad:
+def gateway(**seen: Any) -> GatewayLoad:
     return GatewayLoad(NOW, 10.0, **seen)
 
 
