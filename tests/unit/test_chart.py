@@ -392,6 +392,11 @@ def test_litellm_gets_its_configuration_the_one_file_and_keys_that_the_operator_
     service = one("Service", values)
     (port,) = service["spec"]["ports"]
     assert url == f"http://{service['metadata']['name']}.spillway-system.svc:{port['port']}"
+    shut = one("NetworkPolicy", {**values, "networkPolicy": EVERYTHING["networkPolicy"]})
+    (rule,) = shut["spec"]["ingress"]
+    let_in = rule["from"][-1]["podSelector"]["matchLabels"]
+    deployed = one("Deployment", values, "-litellm")["spec"]["template"]["metadata"]["labels"]
+    assert let_in.items() <= deployed.items(), "the operator lets its proxies in"
     others = [d for d in objects(values) if d["metadata"]["name"] != "spillway-operator-litellm"]
     assert "secretKeyRef" not in json.dumps(others)
     assert [d for d in objects() if d["metadata"]["name"].endswith("-litellm")] == []

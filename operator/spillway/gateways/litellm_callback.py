@@ -1000,7 +1000,7 @@ class Operator:
             if answer.status_code == _NO_REPORTS:
                 answer = await client.get(url)
                 break
-            if answer.is_success and "share" in answer.json():
+            if not answer.is_success or "share" in answer.json():
                 break
         answer.raise_for_status()
         return answer.json()
