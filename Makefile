@@ -43,6 +43,7 @@ check: lint types layers docstrings audit ## everything static that CI checks
 	$(BIN)/python -m tools.gen_reliability --check
 	$(BIN)/python -m tools.gen_dashboard --check
 	$(BIN)/python -m tools.gen_argocd --check
+	$(BIN)/python -m tools.gen_chart_callback --check
 	$(BIN)/python -m tools.gen_chart_readme --check
 	$(BIN)/python -m tools.gen_manifests --check
 
@@ -131,9 +132,10 @@ reference: venv ## write the reference pages of the docs from the code
 	$(BIN)/python -m tools.gen_reference
 	$(BIN)/python -m tools.gen_economics
 
-manifests: venv ## write dashboard, manifests/ and the chart's README from their sources
+manifests: venv ## write dashboard, manifests/, the chart's callback and README from their sources
 	$(BIN)/python -m tools.gen_dashboard
 	$(BIN)/python -m tools.gen_argocd
+	$(BIN)/python -m tools.gen_chart_callback
 	$(BIN)/python -m tools.gen_chart_readme
 	$(BIN)/python -m tools.gen_manifests
 

@@ -12,12 +12,14 @@ from spillway.api.names import (
     OVERFLOW_ANNOTATION,
     ROLE_LABEL,
 )
+from spillway.core.ledger import from_json
 from tests.e2e.rig.waiting import wait_for
 from tests.e2e.rig.workloads import service, vllm_deployment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from spillway.core.ledger_value import PoolLedger
     from tests.e2e.rig.rig import Rig
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
@@ -175,6 +177,15 @@ class Scenario:
         annotations = self.pool()["metadata"].get("annotations") or {}
         text: str | None = annotations.get(OVERFLOW_ANNOTATION)
         return text
+
+    def ledger(self) -> PoolLedger | None:
+        """The pool's ledger as the cluster has it."""
+        for shard in self.rig.cluster.api.list("ConfigMap", self.rig.system_namespace):
+            for text in (shard.get("data") or {}).values():
+                name, _, payload = text.partition("\n")
+                if name == self.key:
+                    return from_json(payload)
+        return None
 
     def scale(self) -> int:
         """spec.replicas of the Deployment."""

@@ -14,7 +14,6 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from spillway.api.names import Role
-from spillway.core.ledger import PoolLedger, from_json
 from spillway.core.periods import Period
 from tests.e2e.rig.audit import writes
 from tests.e2e.rig.operator_process import FAST
@@ -45,16 +44,6 @@ def burst(pool: Scenario) -> dict[str, Any]:
         lambda value: value and value["live"] and value["fraction"] > 0.2,
     )
     return value
-
-
-def stored_ledger(rig: Rig, key: str) -> PoolLedger | None:
-    """The ledger of a pool as the cluster has it."""
-    for shard in rig.cluster.api.list("ConfigMap", rig.system_namespace):
-        for text in (shard.get("data") or {}).values():
-            name, _, payload = text.partition("\n")
-            if name == key:
-                return from_json(payload)
-    return None
 
 
 def asked_for(rig: Rig, pool: Scenario, since: float) -> list[int]:
@@ -126,7 +115,7 @@ def test_an_operator_that_comes_back_in_a_burst_goes_on_where_it_was(
         ),
     )
     held = pool.traffic()["overflow"]
-    ledger = stored_ledger(operators, pool.key)
+    ledger = pool.ledger()
     assert ledger is not None
 
     operator.kill()
@@ -142,7 +131,7 @@ def test_an_operator_that_comes_back_in_a_burst_goes_on_where_it_was(
 
     assert fresh["fraction"] > 0.1
     assert fresh["version"] >= held["version"]
-    restored = stored_ledger(operators, pool.key)
+    restored = pool.ledger()
     assert restored is not None
     assert restored.next_id >= ledger.next_id
     assert restored.committed(Period.MONTH) >= ledger.spent[Period.MONTH].usd

@@ -5,6 +5,63 @@ from __future__ import annotations
 from typing import Any, Final
 
 #: Everything that can be switched on.
+#: All that the chart can do with LiteLLM but the semantic cache, which needs a Redis with search.
+LITELLM: dict[str, Any] = {
+    "enabled": True,
+    "masterKeySecret": {"name": "litellm", "key": "master-key"},
+    "keys": [{"variable": "TOGETHER_API_KEY", "name": "together", "key": "api-key"}],
+    "models": [
+        {
+            "model_name": "llama-8b",
+            "litellm_params": {
+                "model": "hosted_vllm/meta-llama/Llama-3.1-8B-Instruct",
+                "api_base": "http://llama-8b.serving.svc:8000/v1",
+                "api_key": "none",
+            },
+            "model_info": {"spillway_pool": "serving/llama-8b"},
+        },
+        {
+            "model_name": "llama-8b",
+            "litellm_params": {
+                "model": "together_ai/meta-llama/Llama-3.1-8B-Instruct-Turbo",
+                "api_key": "os.environ/TOGETHER_API_KEY",
+                "rpm": 3000,
+            },
+            "model_info": {"spillway_pool": "serving/llama-8b", "spillway_provider": "together"},
+        },
+        {
+            "model_name": "llama-70b",
+            "litellm_params": {
+                "model": "hosted_vllm/meta-llama/Llama-3.3-70B-Instruct",
+                "api_base": "http://llama-70b.serving.svc:8000/v1",
+                "api_key": "none",
+            },
+            "model_info": {"spillway_pool": "serving/llama-70b"},
+        },
+    ],
+    "stays": ["header:x-data-class=restricted", "team:legal", "model:llama-private"],
+    "fallbacks": [{"llama-8b": ["llama-70b"]}],
+    "modelAliases": {"llama-private": "llama-8b"},
+    "complexityRouting": {
+        "auto": {
+            "default": "llama-8b",
+            "tiers": {
+                "SIMPLE": "llama-8b",
+                "MEDIUM": "llama-8b",
+                "COMPLEX": "llama-70b",
+                "REASONING": "llama-70b",
+            },
+        },
+    },
+    "providerBudgets": {"together_ai": {"budget_limit": 100, "time_period": "1d"}},
+}
+#: A Redis, and what it makes possible.
+SEMANTIC_CACHE: dict[str, Any] = {
+    **LITELLM,
+    "redis": {"host": "redis.cache.svc", "passwordSecret": {"name": "redis", "key": "password"}},
+    "semanticCache": {"enabled": True, "embeddingModel": "embeddings"},
+    "extraSettings": {"litellm_settings": {"drop_params": True}},
+}
 EVERYTHING: Final[dict[str, Any]] = {
     "commonLabels": {"example.com/team": "ml"},
     "commonAnnotations": {"example.com/note": "x"},
@@ -69,6 +126,7 @@ EVERYTHING: Final[dict[str, Any]] = {
             {"namespace": "batch", "name": "qwen", "selector": {"app": "qwen"}},
         ],
     },
+    "litellm": LITELLM,
     "podDisruptionBudget": {"minAvailable": "50%"},
     "readOnly": False,
     "watchNamespaces": ["serving", "batch"],

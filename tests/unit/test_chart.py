@@ -15,8 +15,8 @@ from kubernetes_validate import utils as schemas
 from typer.main import get_command
 
 from spillway import cli
-from tests.unit.chart_values import EVERYTHING
-from tools import gen_argocd, gen_chart_readme, gen_dashboard, gen_manifests
+from tests.unit.chart_values import EVERYTHING, LITELLM, SEMANTIC_CACHE
+from tools import gen_argocd, gen_chart_callback, gen_chart_readme, gen_dashboard, gen_manifests
 from tools.helm import CHART, ROOT, render
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ MATRIX: dict[str, dict[str, Any]] = {
     "names": {"nameOverride": "n", "fullnameOverride": "y"},
     "OpenShift": {"podSecurityContext": {"runAsUser": None, "runAsGroup": None}},
     "a catalog of theirs": {"priceCatalog": {"existingConfigMap": "prices"}},
+    "LiteLLM, its cache": {"litellm": SEMANTIC_CACHE},
     "no Jobs": {"releaseHook": {"enabled": False}, "routeReset": {"enabled": False}},
     "confined, without nodes": {
         "watchNamespaces": ["serving"],
@@ -181,6 +182,10 @@ def test_lint_finds_nothing_and_the_icon_is_in_the_repository() -> None:
         ({"prometheus": {"url": "prometheus:9090"}}, "url"),
         ({"serviceMonitor": {"enabled": "yes"}}, "enabled"),
         ({"defaultMode": "Paused"}, "defaultMode"),
+        ({"litellm": {"enabled": True}}, "masterKeySecret"),
+        ({"litellm": {**LITELLM, "semanticCache": {"enabled": True}}}, "redis.host"),
+        ({"litellm": {**LITELLM, "stays": ["user:me"]}}, "stays"),
+        ({"litellm": {**LITELLM, "image": {"digest": "sha256:1"}}}, "digest"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(values: dict[str, Any], said: str) -> None:
@@ -364,6 +369,40 @@ def test_the_route_reset_may_do_nothing_else() -> None:
     assert granted == {
         ("inferencepools", "list"), ("httproutes", "list"), ("httproutes", "patch"),
     }  # fmt: skip
+
+
+def test_litellm_gets_its_configuration_the_one_file_and_keys_that_the_operator_never_sees() -> (
+    None
+):
+    values = {"litellm": SEMANTIC_CACHE}
+    held = one("ConfigMap", values, "-litellm")["data"]
+    assert held["litellm_callback.py"] == gen_chart_callback.SOURCE.read_text(encoding="utf-8")
+    config = yaml.safe_load(held["config.yaml"])
+    assert config["litellm_settings"]["callbacks"][0] == "litellm_callback.handler"
+    assert config["litellm_settings"]["cache_params"]["type"] == "redis-semantic"
+    assert config["litellm_settings"]["drop_params"] is True
+    assert config["router_settings"]["fallbacks"] == LITELLM["fallbacks"]
+    assert config["model_list"][-1]["model_name"] == "auto"
+    (proxy,) = one("Deployment", values, "-litellm")["spec"]["template"]["spec"]["containers"]
+    given = {
+        each["name"]: each["valueFrom"]["secretKeyRef"]["name"]
+        for each in proxy["env"] if "valueFrom" in each
+    }  # fmt: skip
+    assert given == {
+        "TOGETHER_API_KEY": "together", "LITELLM_MASTER_KEY": "litellm", "REDIS_PASSWORD": "redis",
+    }  # fmt: skip
+    url = next(each["value"] for each in proxy["env"] if each["name"] == "SPILLWAY_URL")
+    service = one("Service", values)
+    (port,) = service["spec"]["ports"]
+    assert url == f"http://{service['metadata']['name']}.spillway-system.svc:{port['port']}"
+    shut = one("NetworkPolicy", {**values, "networkPolicy": EVERYTHING["networkPolicy"]})
+    (rule,) = shut["spec"]["ingress"]
+    let_in = rule["from"][-1]["podSelector"]["matchLabels"]
+    deployed = one("Deployment", values, "-litellm")["spec"]["template"]["metadata"]["labels"]
+    assert let_in.items() <= deployed.items(), "the operator lets its proxies in"
+    others = [d for d in objects(values) if d["metadata"]["name"] != "spillway-operator-litellm"]
+    assert "secretKeyRef" not in json.dumps(others)
+    assert [d for d in objects() if d["metadata"]["name"].endswith("-litellm")] == []
 
 
 def test_every_alert_leads_to_its_runbook() -> None:

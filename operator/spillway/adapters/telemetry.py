@@ -47,6 +47,18 @@ class Telemetry:
             "Cost rate if the present load were served otherwise: all_gpu or all_api.",
             "kind",
         )
+        self.cache_saved = gauge(
+            "cache_saved_usd_per_hour",
+            "What serving the answers of the gateway's cache would cost, at the present mean cost "
+            "of a token; NaN where that is not known.",
+        )
+        self.cache_hits = gauge(
+            "cache_hit_ratio", "Share of all requests that the gateway's cache answers, 0 to 1."
+        )
+        self.routed = gauge(
+            "routed_ratio",
+            "Share of arrivals that the gateway's routing by complexity sent here, 0 to 1.",
+        )
         self.latency_target = gauge(
             "latency_target_seconds",
             "Latency that the share of spillway_attainment_target_ratio must meet, by signal.",

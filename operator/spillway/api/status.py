@@ -93,6 +93,22 @@ class CostStatus(Model):
     """US dollars an hour that serving all of the present load at the API would cost."""
 
 
+class LeversStatus(Model):
+    """What the gateway does before requests reach the pool, where it tells: none of it is load."""
+
+    cache_hits_per_second: float = 0.0
+    """Requests that its cache answers; they are no arrivals."""
+    cache_hit_share: float = 0.0
+    """Of all requests, those that its cache answers, 0 to 1."""
+    saved_tokens_per_second: float = 0.0
+    """Prompt and output tokens of these."""
+    saved_per_hour: float | None = None
+    """US dollars an hour that serving them as the others are served would cost, at the present mean
+    cost of a token; unset where that is not known."""
+    routed_share: float = 0.0
+    """Of the arrivals, those that its routing by complexity sent here, 0 to 1."""
+
+
 class SizingStatus(Model):
     """The comparison that sets the number of replicas, and where it would come out differently."""
 
@@ -241,6 +257,8 @@ class InferencePoolStatus(Model):
     """What one replica serves within the latency promise."""
     cost: CostStatus | None = None
     """Cost rates in US dollars an hour."""
+    levers: LeversStatus | None = None
+    """What the gateway's cache and routing do; unset while they do nothing."""
     sizing: SizingStatus | None = None
     """What the policy compares, and what would change its answer."""
     overflow: OverflowStatus = OverflowStatus()

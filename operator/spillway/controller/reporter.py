@@ -256,6 +256,11 @@ class Reporter:
         t.capacity_error.labels(*pool).set(math.nan if error is None else error)
         t.cost.labels(*pool, "gpu").set(cost.gpu_per_hour if cost else math.nan)
         t.cost.labels(*pool, "api").set(cost.api_per_hour if cost else math.nan)
+        seen = status.levers
+        worth = 0.0 if seen is None else seen.saved_per_hour
+        t.cache_saved.labels(*pool).set(math.nan if worth is None else worth)
+        t.cache_hits.labels(*pool).set(seen.cache_hit_share if seen else 0.0)
+        t.routed.labels(*pool).set(seen.routed_share if seen else 0.0)
         for kind, value in (
             ("all_gpu", cost.all_gpu_per_hour if cost else None),
             ("all_api", cost.all_api_per_hour if cost else None),

@@ -75,6 +75,7 @@ def explain(spec: InferencePoolSpec, status: InferencePoolStatus | None) -> tupl
         _limit(status),
         _overflow(spec, status),
         _cost(status),
+        _levers(status),
         _budget(spec, status),
         _change(spec, status),
         *_trouble(status),
@@ -175,6 +176,22 @@ def _overflow(spec: InferencePoolSpec, status: InferencePoolStatus) -> Line | No
         return Line("overflow", f"nothing leaves ({value.reason or 'no value yet'})")
     text = f"{value.percent} of arrivals leave ({value.reason})"
     return Line("overflow", f"{text}, until {value.until}" if value.until else text)
+
+
+def _levers(status: InferencePoolStatus) -> Line | None:
+    seen = status.levers
+    if seen is None:
+        return None
+    parts = []
+    if seen.cache_hits_per_second > 0:
+        worth = "" if seen.saved_per_hour is None else f", worth ${seen.saved_per_hour:.2f}/h"
+        parts.append(
+            f"its cache answers {seen.cache_hit_share:.0%} of all requests "
+            f"({seen.cache_hits_per_second:g} req/s{worth}), none of which is load"
+        )
+    if seen.routed_share > 0:
+        parts.append(f"routing by complexity sends {seen.routed_share:.0%} of what arrives")
+    return Line("gateway", "; ".join(parts)) if parts else None
 
 
 def _cost(status: InferencePoolStatus) -> Line | None:

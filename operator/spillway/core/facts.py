@@ -210,6 +210,9 @@ class GatewayLoad:
         in_flight: Requests in flight to local replicas.
         failing_by_provider: Share of the attempts there that failed, over the rate window, of each
             provider that was tried.
+        cache_hits_per_second: Requests that the gateway's cache answered; none of the arrivals.
+        cache_saved_tokens_per_second: Prompt and output tokens of these.
+        routed_per_second: Arrivals that the gateway's routing by complexity sent here.
         top_talker: Who sends most tokens, where the gateway tells its tenants apart; else "".
         top_talker_share: Share of all tokens that it sends, 0 to 1; None where that is not known.
     """
@@ -221,6 +224,9 @@ class GatewayLoad:
     cloud_usd_total: float | None = None
     in_flight: float | None = None
     failing_by_provider: Mapping[str, float] = field(default_factory=dict)
+    cache_hits_per_second: float = 0.0
+    cache_saved_tokens_per_second: float = 0.0
+    routed_per_second: float = 0.0
     top_talker: str = ""
     top_talker_share: float | None = None
 

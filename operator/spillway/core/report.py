@@ -16,12 +16,14 @@ from spillway.api.inferencepool import (
     ForecastStatus,
     InferencePoolStatus,
     LeadTimeStatus,
+    LeversStatus,
     OverflowStatus,
     ReplicaStatus,
 )
 from spillway.api.quantities import figure
 from spillway.api.timestamps import format_time
 from spillway.core.guarding import guard_status
+from spillway.core.levers import levers
 from spillway.core.periods import Period
 from spillway.core.pool_conditions import conditions
 from spillway.core.price_status import to_status
@@ -61,6 +63,7 @@ def status(
         forecast=_forecast_status(report),
         capacity=_capacity_status(report),
         cost=_cost_status(report),
+        levers=_levers_status(facts, report, now),
         sizing=sizing_status(facts.spec, decision),
         overflow=_overflow_status(report, now),
         budget=_budget_status(facts, report, now),
@@ -127,6 +130,25 @@ def _cost_status(report: Report) -> CostStatus | None:
         total_per_hour=f"{figure(total):.2f}",
         all_gpu_per_hour=None if costs.all_gpu_per_hour is None else figure(costs.all_gpu_per_hour),
         all_api_per_hour=None if costs.all_api_per_hour is None else figure(costs.all_api_per_hour),
+    )
+
+
+def _levers_status(facts: PoolFacts, report: Report, now: float) -> LeversStatus | None:
+    decision = report.outcome.decision
+    costs = decision.economics
+    paid = None
+    if costs is not None and costs.gpu_per_hour is not None:
+        paid = costs.gpu_per_hour + (costs.api_per_hour or 0.0)
+    found = levers(facts.gateway, decision.demand, paid, now)
+    if found is None:
+        return None
+    saved = found.saved_usd_per_hour
+    return LeversStatus(
+        cache_hits_per_second=figure(found.cache_hits_per_second),
+        cache_hit_share=figure(found.cache_hit_share),
+        saved_tokens_per_second=figure(found.saved_tokens_per_second),
+        saved_per_hour=None if saved is None else _known(saved),
+        routed_share=figure(found.routed_share),
     )
 
 

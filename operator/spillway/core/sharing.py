@@ -38,8 +38,8 @@ class Report:
     Attributes:
         gateway: Name of the gateway.
         worker: Name of the worker, unique in the pool.
-        in_flight: Requests in flight to local replicas; None from the side that pays.
-        version: Of the value whose allowance it spends; None from the side that admits.
+        in_flight: Requests in flight to local replicas; None from one that only pays.
+        version: Of the value whose allowance it spends; None from one that only admits.
         cap: Requests that it was told it may spend under that version.
         used: Requests of these that it has spent.
     """
@@ -58,7 +58,7 @@ class Share:
 
     Attributes:
         in_flight: Requests in flight that its gateway may admit, all of its workers together; None
-            without a bound, and for the side that pays.
+            without a bound, and for one that only pays.
         prompt_tokens: Prompt tokens in flight likewise.
         requests: Requests that this worker may spend under the value's version, used ones included.
         usd: What they may cost.
@@ -129,13 +129,19 @@ def begin(now: float) -> Sharing:
 def share(
     sharing: Sharing, report: Report, value: OverflowValue, now: float
 ) -> tuple[Sharing, Share]:
-    """Take a report, and the part that its worker gets."""
+    """Take a report, and the part that its worker gets: of the bounds, of the allowance, or both.
+
+    The edge has workers that admit and workers that pay; a LiteLLM process does both.
+    """
+    told = Share(None, None)
+    if report.in_flight is not None or report.version is None:
+        sharing, told = _admitted(sharing, report, value, now)
     if report.version is None:
-        return _admitted(sharing, report, value, now)
+        return sharing, told
     sharing, cap = _dealt(sharing, report, value, now)
     allowance = value.allowance
     usd = allowance.usd * cap / allowance.requests if allowance.requests else 0.0
-    return sharing, Share(None, None, cap, usd)
+    return sharing, replace(told, requests=cap, usd=usd)
 
 
 def _admitted(

@@ -62,6 +62,8 @@ _UNSENT_SECONDS: Final = 30.0
 #: No answer takes so long; nobody told how this request ended.
 _LOST_SECONDS: Final = 3600.0
 _FETCH_SECONDS: Final = 2.0
+#: Questions at a time until the leader is met: with one standby, seven times of eight.
+_TRIES: Final = 3
 #: Of English text, until answers have told.
 _CHARACTERS_PER_TOKEN: Final = 4.0
 _ASSUMED_OUTPUT_TOKENS: Final = 200.0
@@ -537,6 +539,7 @@ class Ticket:
     usd: float
     order: tuple[int, int]
     opened_at: float
+    routed: bool = False
     in_flight: bool = True
     sent: bool = False
 
@@ -582,6 +585,7 @@ _HELP: Final = {
     "cost_usd": "US dollars that providers charged, as LiteLLM prices it.",
     "in_flight": "Requests under way.",
     "failures": "Attempts that failed, by provider and status code.",
+    "routed_requests": "Attempts of requests that LiteLLM's own routers sent to this pool.",
     "cache_hits": "Requests that a cache answered.",
     "cache_saved_tokens": "Tokens of the answers and prompts that a cache saved.",
     "value_age_seconds": "Age of the overflow value that is used; -1 without one.",
@@ -618,7 +622,7 @@ class Handler(CustomLogger):  # type: ignore[misc]  # LiteLLM's class, where it 
         super().__init__()
         self.settings = settings or Settings.from_environment()
         self.pools: dict[str, Pool] = {}
-        self._fetch = fetch or _ask
+        self._fetch = fetch or Operator()
         self._clock = clock
         # A process that starts again is another one: what it had is not dealt to it twice.
         self._name = f"litellm-{socket.gethostname()}-{uuid.uuid4().hex[:8]}"[:253]
@@ -683,9 +687,18 @@ class Handler(CustomLogger):  # type: ignore[misc]  # LiteLLM's class, where it 
                 fresh = self._out_of_sight(model, key, request.failed)
             if not provider and not fresh:
                 raise _stays(model)
-            self._tickets[call_id] = pool.open(request, provider, now)
+            ticket = self._tickets[call_id] = pool.open(request, provider, now)
+            ticket.routed = self._was_routed(model, kwargs)
             self._show(key, pool, provider)
         return paid[provider] if provider else fresh
+
+    def _was_routed(self, model: str, kwargs: Mapping[str, Any]) -> bool:
+        """Whether the client asked for one of LiteLLM's own routers, which chose this group."""
+        asked = ((kwargs.get("proxy_server_request") or {}).get("body") or {}).get("model")
+        if not asked or asked == model:
+            return False
+        named = (d.get("litellm_params") or {} for d in self._deployments(asked))
+        return any(str(params.get("model", "")).startswith("auto_router/") for params in named)
 
     def _out_of_sight(self, model: str, key: str, failed: frozenset[str]) -> list[Any]:
         """Replicas that the router holds back; as a last resort those that failed already.
@@ -737,6 +750,8 @@ class Handler(CustomLogger):  # type: ignore[misc]  # LiteLLM's class, where it 
         if ticket is not None and not ticket.sent:
             ticket.sent = True
             self._meters.add("requests", self._labels(ticket))
+            if ticket.routed:
+                self._meters.add("routed_requests", self._where(ticket))
 
     # How it ended
 
@@ -780,8 +795,8 @@ class Handler(CustomLogger):  # type: ignore[misc]  # LiteLLM's class, where it 
             if ticket is None:
                 return
             prompt, output = _usage(kwargs, response_obj)
-            where = {k: v for k, v in self._labels(ticket).items() if k in {"namespace", "pool"}}
             if kwargs.get("cache_hit"):
+                where = self._where(ticket)
                 self._meters.add("cache_hits", where)
                 self._meters.add("cache_saved_tokens", where, prompt + output)
                 self._close(kwargs["litellm_call_id"], 0.0)
@@ -861,6 +876,9 @@ class Handler(CustomLogger):  # type: ignore[misc]  # LiteLLM's class, where it 
 
     def _labels(self, ticket: Ticket) -> dict[str, str]:
         return _labels(self._key(ticket), ticket.provider)
+
+    def _where(self, ticket: Ticket) -> dict[str, str]:
+        return {k: v for k, v in self._labels(ticket).items() if k in {"namespace", "pool"}}
 
     def _show(self, key: str, pool: Pool, provider: str) -> None:
         level = pool.providers[provider].in_flight if provider else pool.in_flight
@@ -963,15 +981,39 @@ class Handler(CustomLogger):  # type: ignore[misc]  # LiteLLM's class, where it 
         return any((metadata.get(name) or {}).get("spillway_stay") for name in labelled)
 
 
-async def _ask(url: str, report: Mapping[str, Any]) -> Any:
-    import httpx
+class Operator:
+    """Asks the operator over HTTP.
 
-    async with httpx.AsyncClient(timeout=_FETCH_SECONDS, trust_env=False) as client:
-        answer = await client.post(url, json=report)
-        if answer.status_code == _NO_REPORTS:
-            answer = await client.get(url)
+    One client for all questions: making one loads the certificate authorities, which takes some
+    50 ms of CPU from the event loop that all requests share. But a connection for each, because the
+    Service has standbys behind it, and one that is kept could lead to the same standby for ever.
+    """
+
+    def __init__(self) -> None:
+        self._made: tuple[asyncio.AbstractEventLoop, Any] | None = None
+
+    async def __call__(self, url: str, report: Mapping[str, Any]) -> Any:
+        """The operator's JSON; the leader's where one of a few tries meets it."""
+        client = self._client()
+        for _ in range(_TRIES):
+            answer = await client.post(url, json=report)
+            if answer.status_code == _NO_REPORTS:
+                answer = await client.get(url)
+                break
+            if not answer.is_success or "share" in answer.json():
+                break
         answer.raise_for_status()
         return answer.json()
+
+    def _client(self) -> Any:
+        import httpx
+
+        loop = asyncio.get_running_loop()
+        if self._made is None or self._made[0] is not loop:
+            each = httpx.Limits(max_keepalive_connections=0)
+            client = httpx.AsyncClient(timeout=_FETCH_SECONDS, trust_env=False, limits=each)
+            self._made = loop, client
+        return self._made[1]
 
 
 def _of_the_proxy(model: str) -> Iterable[Mapping[str, Any]]:

@@ -78,7 +78,8 @@ class ModelServer:
         app = web.Application(client_max_size=1 << 26)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_get("/v1/models", self._models)
-        self._runner = web.AppRunner(app, access_log=None)
+        # As engines do: a client that hangs up ends its request.
+        self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await self._runner.setup()
         await web.TCPSite(self._runner, self.host, self.port).start()
         self.port = int(self._runner.addresses[0][1])
@@ -105,6 +106,9 @@ class ModelServer:
         self.together.add(1)
         try:
             return await self._answer(request, body)
+        except ConnectionResetError:
+            # A stream that nobody reads any more.
+            return web.Response(status=499)
         finally:
             self.together.add(-1)
 
@@ -116,8 +120,10 @@ class ModelServer:
         else:
             if self.seconds:
                 await asyncio.sleep(self.seconds)
-            choice = {"message": {"role": "assistant", "content": "words"}}
-            response = web.json_response({"id": self.name, "choices": [choice], "usage": usage})
+            said = {"role": "assistant", "content": "words"}
+            choice = {"index": 0, "message": said, "finish_reason": "stop"}
+            answer = {"id": self.name, "object": "chat.completion", "choices": [choice]}
+            response = web.json_response({**answer, "usage": usage})
         self.answered += 1
         self.prompt_tokens += prompt
         self.usd += (
@@ -129,9 +135,16 @@ class ModelServer:
     async def _stream(self, request: web.Request, usage: dict[str, int]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        for _ in range(self.completion_tokens):
+        chunk = {"id": self.name, "object": "chat.completion.chunk"}
+        for number in range(1, self.completion_tokens + 1):
             await asyncio.sleep(self.seconds / self.completion_tokens)
-            await response.write(b'data: {"choices":[{"delta":{"content":"word"}}]}\n\n')
-        last = json.dumps({"choices": [], "usage": usage}).encode()
-        await response.write(b"data: " + last + b"\n\ndata: [DONE]\n\n")
+            ended = "stop" if number == self.completion_tokens else None
+            choice = {"index": 0, "delta": {"content": "word"}, "finish_reason": ended}
+            await response.write(_event({**chunk, "choices": [choice]}))
+        await response.write(_event({**chunk, "choices": [], "usage": usage}))
+        await response.write(b"data: [DONE]\n\n")
         return response
+
+
+def _event(content: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(content).encode() + b"\n\n"

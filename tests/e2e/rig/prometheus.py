@@ -44,7 +44,9 @@ class Prometheus(ManagedProcess):
         self.scrape_interval_seconds = scrape_interval_seconds
         self._emulator_url = emulator_url
         self._operators = folder / "operators.json"
+        self._gateways = folder / "gateways.json"
         self.set_operators([])
+        self.set_gateways([])
         self._write_config()
         address = f"127.0.0.1:{free_ports(1)[0]}"
         self.url = f"http://{address}"
@@ -84,6 +86,12 @@ class Prometheus(ManagedProcess):
         # At once: the server must never read half a file.
         made.replace(self._operators)
 
+    def set_gateways(self, targets: Sequence[str]) -> None:
+        """Scrape these gateways (host and port) from now on, beside the emulated one."""
+        made = self._gateways.with_suffix(".new")
+        made.write_text(json.dumps([{"targets": list(targets)}]), encoding="utf-8")
+        made.replace(self._gateways)
+
     def query(self, promql: str, *, at: float | None = None) -> list[dict[str, Any]]:
         """The result of an instant query: a list of ``{"metric": {...}, "value": [time, text]}``.
 
@@ -107,13 +115,19 @@ class Prometheus(ManagedProcess):
 
     def _write_config(self) -> None:
         config = configuration(
-            self._emulator_url, self.scrape_interval_seconds, str(self._operators)
+            self._emulator_url,
+            self.scrape_interval_seconds,
+            str(self._operators),
+            str(self._gateways),
         )
         self.config.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 
 def configuration(
-    emulator_url: str, scrape_interval_seconds: float, operators: str = "operators.json"
+    emulator_url: str,
+    scrape_interval_seconds: float,
+    operators: str = "operators.json",
+    gateways: str = "gateways.json",
 ) -> dict[str, Any]:
     """The scrape configuration, with the labels that a cluster's usual one would give.
 
@@ -151,6 +165,12 @@ def configuration(
                 "metrics_path": "/gateway/metrics",
                 "honor_labels": True,
                 "static_configs": [{"targets": [address]}],
+            },
+            {
+                "job_name": "litellm",
+                "metrics_path": "/metrics/",
+                "honor_labels": True,
+                "file_sd_configs": [{"files": [gateways], "refresh_interval": "1s"}],
             },
         ],
     }

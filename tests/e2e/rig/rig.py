@@ -163,6 +163,11 @@ class Rig:
         self.prometheus.set_operators(urls)
         return operator.start()
 
+    @property
+    def custody(self) -> Custody:
+        """Owns what the rig started; what a test starts with it ends with the rig at the latest."""
+        return self._owner
+
     def manage(
         self,
         name: str,

@@ -54,6 +54,21 @@ def lines(spec_changes: dict[str, Any] | None = None, **changes: Any) -> dict[st
     return {line.topic: line.text for line in explain(spec(**section), status)}
 
 
+def test_what_the_gateway_spares_is_told_and_is_no_load() -> None:
+    assert "gateway" not in lines()
+    seen = {
+        "cacheHitsPerSecond": 2.5,
+        "cacheHitShare": 0.2,
+        "savedTokensPerSecond": 2500,
+        "savedPerHour": 9,
+        "routedShare": 0.4,
+    }
+    assert lines(levers=seen)["gateway"] == (
+        "its cache answers 20% of all requests (2.5 req/s, worth $9.00/h), none of which is load; "
+        "routing by complexity sends 40% of what arrives"
+    )
+
+
 def condition(kind: str, status: str, reason: str, message: str = "") -> dict[str, str]:
     return {
         "type": kind,

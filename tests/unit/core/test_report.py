@@ -401,3 +401,19 @@ def test_figures_have_three_digits(number: float) -> None:
     assert figure(shown) == shown
     digits = f"{shown:e}".split("e")[0].replace(".", "").rstrip("0")
     assert len(digits) <= 3
+
+
+def test_hits_of_a_cache_are_in_the_status_and_not_in_the_load() -> None:
+    pool = pools.Pool(gateway=True)
+    facts = pool.facts()
+    assert facts.gateway is not None
+    plain = outcome_of(facts, pool.now)
+    seen = replace(facts.gateway, cache_hits_per_second=facts.gateway.arrivals_per_second)
+    cached = replace(facts, gateway=seen)
+    outcome = outcome_of(cached, pool.now)
+    assert outcome.decision.demand == plain.decision.demand
+    assert outcome.decision.desired == plain.decision.desired
+    said = status(cached, Report(outcome, overflow=None, ledger=None), None, pool.now)
+    assert said.levers is not None
+    assert said.levers.cache_hit_share == 0.5
+    assert status(facts, Report(plain, overflow=None, ledger=None), None, pool.now).levers is None

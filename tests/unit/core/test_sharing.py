@@ -165,3 +165,14 @@ def test_a_report_that_is_none_names_its_field(text: str, field: str) -> None:
 def test_a_report_of_a_worker_that_holds_nothing() -> None:
     report = parse_report('{"gateway":"g","worker":"w","version":-1,"cap":0,"used":0}')
     assert report == Report("g", "w", None, -1)
+
+
+def test_a_process_that_admits_and_pays_is_told_both_of_its_parts() -> None:
+    """As LiteLLM's callback reports; without the bound it would fall back on the fraction."""
+    one = parse_report('{"gateway": "a", "worker": "a", "inFlight": 5, "used": 0, "version": -1}')
+    state, told = share(Sharing(), one, VALUE, NOW)
+    assert (told.in_flight, told.prompt_tokens, told.requests, told.usd) == (90, 9_000, 50, 1.0)
+    held = Report("a", "a", 5, 7, 50, 10)
+    state, _ = share(state, Report("b", "b", 0, -1), VALUE, NOW)
+    state, told = share(state, held, VALUE, NOW)
+    assert (told.in_flight, told.requests) == (47, 50)

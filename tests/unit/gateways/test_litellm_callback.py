@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -340,6 +341,18 @@ async def test_a_cached_answer_costs_no_allowance() -> None:
     assert made.read("cache_saved_tokens_total") == 120
 
 
+async def test_what_litellms_own_router_sends_here_is_counted_when_it_is_sent() -> None:
+    made = await proxy(value())
+    made.everything = [
+        {"model_name": "auto", "litellm_params": {"model": "auto_router/complexity_router"}}
+    ]
+    await made.choose(proxy_server_request={"body": {"model": "auto"}})
+    await made.choose(proxy_server_request={"body": {"model": "llama"}})
+    made.everything = [LOCAL]
+    await made.choose(proxy_server_request={"body": {"model": "an-alias"}})
+    assert made.read("routed_requests_total") == 1
+
+
 # Marked requests
 
 STAY = (
@@ -595,3 +608,49 @@ def test_settings_come_from_the_environment() -> None:
         ("key", "hr-bot", ""),
         ("model", "private", ""),
     )
+
+
+# Asking the operator
+
+
+class Answer:
+    def __init__(self, status: int, content: Any) -> None:
+        self.status_code, self.content = status, content
+        self.is_success = status == 200
+
+    def json(self) -> Any:
+        return self.content
+
+    def raise_for_status(self) -> None:
+        if not self.is_success:
+            raise ConnectionError(self.status_code)
+
+
+async def test_the_leader_is_looked_for_among_standbys_with_one_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Making a client takes long enough to hold every request up."""
+    clients: list[dict[str, Any]] = []
+    answers = [
+        *(Answer(200, {"by": "standby"}), Answer(200, {"by": "leader", "share": {}})),
+        *(Answer(200, {"by": "standby"}),) * 3,
+        Answer(404, {}),
+    ]
+
+    class Client:
+        def __init__(self, **settings: Any) -> None:
+            clients.append(settings)
+
+        async def post(self, url: str, json: Any) -> Answer:
+            assert (url, json) == ("http://operator", {"inFlight": 3})
+            return answers.pop(0)
+
+    fake = SimpleNamespace(AsyncClient=Client, Limits=dict)
+    monkeypatch.setitem(sys.modules, "httpx", fake)
+    ask = litellm_callback.Operator()
+    assert (await ask("http://operator", {"inFlight": 3}))["by"] == "leader"
+    assert (await ask("http://operator", {"inFlight": 3}))["by"] == "standby", "there is no leader"
+    with pytest.raises(ConnectionError):
+        await ask("http://operator", {"inFlight": 3})
+    assert answers == []
+    assert [c["limits"] for c in clients] == [{"max_keepalive_connections": 0}]

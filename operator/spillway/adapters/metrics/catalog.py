@@ -92,6 +92,12 @@ GATEWAY_COMPLETION_TOKENS: Final = Series("spillway_gateway_completion_tokens_to
 GATEWAY_COST_USD: Final = Series("spillway_gateway_cost_usd_total")
 #: Attempts at a paid API that failed, by ``provider`` and status ``code``.
 GATEWAY_FAILURES: Final = Series("spillway_gateway_failures_total")
+#: Requests that the gateway's cache answered, which reach neither replica nor API: no arrivals.
+GATEWAY_CACHE_HITS: Final = Series("spillway_gateway_cache_hits_total")
+#: Prompt and output tokens of these.
+GATEWAY_CACHE_SAVED_TOKENS: Final = Series("spillway_gateway_cache_saved_tokens_total")
+#: Arrivals that the gateway's own routing by complexity sent to this pool.
+GATEWAY_ROUTED: Final = Series("spillway_gateway_routed_requests_total")
 #: Requests in flight now, by ``namespace``, ``pool`` and ``destination``.
 GATEWAY_IN_FLIGHT: Final = Series("spillway_gateway_in_flight")
 #: US dollars an hour for one GPU of a node, 0 where it has none, from OpenCost

@@ -79,6 +79,9 @@ class GatewayReader:
         arrivals = _sums(_series(rates))
         to_cloud = _sums(_series(rates, destination=catalog.CLOUD))
         failing = _failing(answers.get(Signal.GATEWAY_FAILURES, _NO_ANSWER), rates)
+        hits = _sums(_series(answers.get(Signal.GATEWAY_CACHE_HITS, _NO_ANSWER)))
+        saved = _sums(_series(answers.get(Signal.GATEWAY_CACHE_SAVED_TOKENS, _NO_ANSWER)))
+        routed = _sums(_series(answers.get(Signal.GATEWAY_ROUTED, _NO_ANSWER)))
         sampled_at = _oldest(answers.get(Signal.GATEWAY_SAMPLED_AT, _NO_ANSWER))
         loads: dict[Key, GatewayLoad] = {}
         unusable = _rejected(rates)
@@ -97,6 +100,9 @@ class GatewayReader:
                     cloud_usd_total=cost.get(pool),
                     in_flight=in_flight.get(pool),
                     failing_by_provider=failing.get(pool, {}),
+                    cache_hits_per_second=hits.get(pool, 0.0),
+                    cache_saved_tokens_per_second=saved.get(pool, 0.0),
+                    routed_per_second=routed.get(pool, 0.0),
                 )
         return loads, unusable
 

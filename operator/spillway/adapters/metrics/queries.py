@@ -54,6 +54,9 @@ class Signal(StrEnum):
     STEPS = "steps"
     GPU_UTILIZATION = "gpu_utilization"
     GATEWAY_RATE = "gateway_rate"
+    GATEWAY_CACHE_HITS = "gateway_cache_hits"
+    GATEWAY_CACHE_SAVED_TOKENS = "gateway_cache_saved_tokens"
+    GATEWAY_ROUTED = "gateway_routed"
     GATEWAY_SAMPLED_AT = "gateway_sampled_at"
     GATEWAY_REQUESTS = "gateway_requests"
     GATEWAY_COST = "gateway_cost"
@@ -196,6 +199,9 @@ def _gateway_queries(w: _Writer) -> tuple[Query, ...]:
             Query(signal, _by(GATEWAY_LABELS, expression))
             for signal, expression in (
                 (Signal.GATEWAY_RATE, w.rate(catalog.GATEWAY_REQUESTS)),
+                (Signal.GATEWAY_CACHE_HITS, w.rate(catalog.GATEWAY_CACHE_HITS)),
+                (Signal.GATEWAY_CACHE_SAVED_TOKENS, w.rate(catalog.GATEWAY_CACHE_SAVED_TOKENS)),
+                (Signal.GATEWAY_ROUTED, w.rate(catalog.GATEWAY_ROUTED)),
                 (Signal.GATEWAY_SAMPLED_AT, stamp),
                 (Signal.GATEWAY_REQUESTS, w.select(to_cloud)),
                 (Signal.GATEWAY_COST, w.select(catalog.GATEWAY_COST_USD)),

@@ -55,6 +55,19 @@ def test_gateways_are_summed_and_both_destinations_are_arrivals() -> None:
     assert load.sampled_at == NOW - 5
 
 
+def test_what_a_cache_answers_is_no_arrival() -> None:
+    pool = {k: v for k, v in series().items() if k != "destination"}
+    given = answers() | {
+        Signal.GATEWAY_CACHE_HITS: answer((pool, 2.0), ({**pool, "pod": "gw-2"}, 1.0)),
+        Signal.GATEWAY_CACHE_SAVED_TOKENS: answer((pool, 300.0)),
+        Signal.GATEWAY_ROUTED: answer((pool, 4.0)),
+    }
+    load = GatewayReader().read(given, Freshness(NOW, 60.0))[0][POOL]
+    assert load.arrivals_per_second == 10.0
+    assert (load.cache_hits_per_second, load.cache_saved_tokens_per_second) == (3.0, 300.0)
+    assert load.routed_per_second == 4.0
+
+
 def test_a_failed_cost_query_is_not_a_cost_of_zero() -> None:
     given_answers = answers()
     del given_answers[Signal.GATEWAY_COST]
