@@ -301,7 +301,7 @@ async def test_a_dead_prometheus_is_all_failures_and_no_exception(unused_tcp_por
     assert "cannot reach Prometheus at 127.0.0.1" in snapshot.failures[0].error
     missing = missing_for(snapshot, "serving", "m", ["a"], need_gpu=True, gateway_pool="llama")
     assert len(missing) == len(set(Signal) - PRICE_SIGNALS)
-    assert sum(s in GATEWAY_SIGNALS for s in Signal) == 6
+    assert sum(s in GATEWAY_SIGNALS for s in Signal) == 9
 
 
 async def test_opencosts_prices_come_with_the_same_snapshot(fake: FakePrometheus) -> None:
