@@ -100,10 +100,7 @@ class FastLoop:
             except Exception:
                 log.exception("a fast tick failed; the next one tries again")
                 self._telemetry.pool_errors.labels("fast").inc()
-            begun = time.monotonic()
-            pause = max(0.0, due - begun)
-            await asyncio.sleep(pause)
-            self._telemetry.loop_lag.set(max(0.0, time.monotonic() - begun - pause))
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     async def tick(self) -> None:
         """One look at the pods that matter, and the values that follow."""

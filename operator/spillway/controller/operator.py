@@ -25,7 +25,7 @@ from spillway.adapters.kube.status import PoolWriter
 from spillway.adapters.metrics import EngineScraper, PrometheusSource
 from spillway.adapters.prices import PriceFiles
 from spillway.adapters.telemetry import Telemetry
-from spillway.controller import wiring
+from spillway.controller import heartbeat, wiring
 from spillway.controller.actuator import Actuator
 from spillway.controller.annotator import Annotator
 from spillway.controller.fast_loop import FastLoop
@@ -254,6 +254,8 @@ class Operator:
         self._tasks.append(asyncio.create_task(self._events.run(), name="events"))
         self._tasks.append(asyncio.create_task(self._reporter.run(), name="reporter"))
         self._tasks.append(asyncio.create_task(self._loops(), name="loops"))
+        beat = heartbeat.run(self._telemetry.loop_lag.observe)
+        self._tasks.append(asyncio.create_task(beat, name="heartbeat"))
         for task in self._tasks:
             task.add_done_callback(_ended)
 

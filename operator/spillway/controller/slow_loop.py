@@ -251,6 +251,7 @@ class SlowLoop:
             facts = await self._world.facts(pool, now)
         overflow = runtime.overflow
         live = overflow is not None and overflow.until > now
+        began = time.perf_counter()
         outcome = step(
             facts,
             runtime.state,
@@ -259,6 +260,7 @@ class SlowLoop:
             overflow_fraction=overflow.fraction if overflow is not None and live else 0.0,
             budget_left=runtime.budget_left(pool.spec, now),
         )
+        self._telemetry.decision_seconds.observe(time.perf_counter() - began)
         runtime.facts, runtime.outcome, runtime.state = facts, outcome, outcome.state
         self._log_decision(pool, outcome, leads=leads)
         problem = ""
