@@ -109,6 +109,10 @@ bench-step-time: venv ## recorded steps of a real GPU beside the built-in table
 bench-edge: venv ## what the edge Envoy adds to an answer, and how far it passes its bound
 	$(BIN)/python bench/bench_edge.py
 
+bench-scale: venv ## POOLS=1000 of PODS=10 on a real control plane, with goals (half an hour, 6 GB)
+	$(BIN)/python -m tests.e2e.rig.binaries
+	$(BIN)/python bench/bench_scale.py --pools $(or $(POOLS),1000) --pods $(or $(PODS),10) $(ARGS)
+
 bench-guard: venv ## false alarms and caught loops of the guard on public traces: TRACE=folder
 	@test -n "$(TRACE)" || { echo "TRACE=FOLDER is needed: a folder with azure2023/, azure2024/ and servegen/"; exit 1; }
 	$(BIN)/python bench/bench_guard.py --traces $(TRACE)
