@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import requests
 
@@ -114,7 +114,7 @@ class Size:
                 raise TimeoutError(msg)
             time.sleep(1.0)
 
-    def _steady(self, operator: OperatorProcess) -> dict[str, float]:
+    def _steady(self, operator: OperatorProcess) -> dict[str, Any]:
         """Steady state while pods are replaced."""
         before, cpu = looking.operator_page(operator.url), looking.process(operator.pid)
         queries = looking.queries_answered(self._rig.prometheus.url)
@@ -139,9 +139,9 @@ class Size:
             "tick_p50_seconds": looking.at_rank(ticks, 0.5),
             "tick_p99_seconds": looking.at_rank(ticks, 0.99),
             "decision_mean_seconds": _mean("spillway_decision_seconds", before, after),
-            "decision_p99_seconds": looking.quantile(*decided, 0.99),
+            "decision_p99_seconds": looking.quantile(decided[0], decided[1], 0.99),
             "queries_a_tick": answered / max(1.0, passes),
-            "lag_p99_seconds": looking.quantile(*lag, 0.99),
+            "lag_p99_seconds": looking.quantile(lag[0], lag[1], 0.99),
             "lag_max_seconds": _bound(*lag),
             "cpu_share": (then.cpu_seconds - cpu.cpu_seconds) / seconds,
             "churned": churned,
@@ -151,7 +151,7 @@ class Size:
             "writes_peak_per_second": writes.peak,
         }
 
-    def _change(self) -> dict[str, float]:
+    def _change(self) -> dict[str, Any]:
         """Every pool's spec edited at once."""
         since, began = time.time(), time.monotonic()
         self._fleet.change_all(f"{random.SystemRandom().randrange(1500, 1999)}ms")
@@ -165,7 +165,7 @@ class Size:
             "change_seconds": seconds,
         }
 
-    def _overflow(self, operator: OperatorProcess) -> dict[str, float]:
+    def _overflow(self, operator: OperatorProcess) -> dict[str, Any]:
         """Shortages of single pools: of busy ones, and of usual ones."""
         chance = random.Random(1)  # noqa: S311 - repeatable
         before = looking.operator_page(operator.url)

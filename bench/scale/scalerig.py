@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: The chart's ServiceMonitor, and what most clusters have.
 SCRAPE_SECONDS = 15.0
 #: The operator's periods and deadlines as shipped; what the rig shortens is set back.
-AS_SHIPPED: dict[str, None] = dict.fromkeys(
+AS_SHIPPED: dict[str, Any] = dict.fromkeys(
     (
         "slow_tick_seconds",
         "fast_tick_seconds",

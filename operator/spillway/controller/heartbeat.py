@@ -38,9 +38,7 @@ async def run(
         due = note(observe, due, clock(), period_seconds)
 
 
-def note(
-    observe: Callable[[float], None], due: float, now: float, period_seconds: float
-) -> float:
+def note(observe: Callable[[float], None], due: float, now: float, period_seconds: float) -> float:
     """Tell the lateness of every beat that was due by now; returns when the next one is."""
     for _ in range(_MOST_MISSED):
         if due > now:
