@@ -24,9 +24,9 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.scale import figures
-from bench.scale.fleet import Fleet
 from bench.scale.run import Size
 from bench.scale.scalerig import ScaleRig
+from tests.e2e.rig.fleet.pools import Fleet
 
 
 def arguments() -> argparse.Namespace:

@@ -11,14 +11,14 @@ import requests
 
 from bench.scale import looking
 from bench.scale.figures import Figures
-from bench.scale.fleet import name_of, namespace_of
-from bench.scale.load import BUSY, BUSY_EVERY, SHORT, usual_rate
+from tests.e2e.rig.fleet.load import BUSY, BUSY_EVERY, SHORT, usual_rate
+from tests.e2e.rig.fleet.pools import name_of, namespace_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.scale.fleet import Fleet
     from bench.scale.scalerig import ScaleRig
+    from tests.e2e.rig.fleet.pools import Fleet
     from tests.e2e.rig.operator_process import OperatorProcess
 
 CHURN_PODS_A_MINUTE: Final = 100.0

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
-import requests
-
-from bench.scale.exporter import PARTS
-from tests.e2e.rig.processes import ManagedProcess, free_ports
+from tests.e2e.rig.fleet.process import PARTS, FleetExporter
 from tests.e2e.rig.prometheus import Prometheus
 from tests.e2e.rig.rig import Rig
 
@@ -19,7 +15,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from tests.e2e.rig.operator_process import OperatorProcess
-    from tests.e2e.rig.processes import Custody
 
 #: The chart's ServiceMonitor, and what most clusters have.
 SCRAPE_SECONDS = 15.0
@@ -35,36 +30,6 @@ AS_SHIPPED: dict[str, Any] = dict.fromkeys(
         "rate_window_seconds",
     )
 )
-
-
-class FleetExporter(ManagedProcess):
-    """`bench.scale.exporter` as a process.
-
-    Args:
-        custody: Whose process it is.
-        kubeconfig: The cluster whose pods it plays.
-        pods: Of a pool.
-    """
-
-    def __init__(self, custody: Custody, kubeconfig: Path, pods: int) -> None:
-        port = free_ports(1)[0]
-        self.url = f"http://127.0.0.1:{port}"
-        super().__init__(
-            custody,
-            "exporter",
-            [
-                sys.executable, "-m", "bench.scale.exporter",
-                "--port", str(port), "--kubeconfig", str(kubeconfig), "--pods", str(pods),
-            ],
-            ready_url=f"{self.url}/healthz",
-        )  # fmt: skip
-
-    def set_rate(self, namespace: str, pool: str, rate: float) -> float:
-        """Requests a second and pod from now on; returns since when (seconds since the epoch)."""
-        body = {"namespace": namespace, "pool": pool, "rate": rate}
-        answer = requests.post(f"{self.url}/load", json=body, timeout=10)
-        answer.raise_for_status()
-        return float(answer.json()["at"])
 
 
 class ScaleRig(Rig):
@@ -90,7 +55,7 @@ class ScaleRig(Rig):
 
     @property
     def _scrape_url_template(self) -> str:
-        return self.exporter.url + "/pods/{namespace}/{pod}/metrics"
+        return self.exporter.scrape_url_template
 
     def _tell_operators(self, urls: Sequence[str]) -> None:
         self.prometheus.set_operators(urls)

@@ -1,6 +1,6 @@
 """The fleet's metrics over HTTP.
 
-    python -m bench.scale.exporter --port P --kubeconfig FILE --pods N
+    python -m tests.e2e.rig.fleet --port P --kubeconfig FILE --pods N
 
 | method and path | what |
 |---|---|
@@ -24,15 +24,15 @@ from zlib import crc32
 
 from aiohttp import web
 
-from bench.scale import pages
-from bench.scale.load import PoolLoad, engine_at, usual_rate
 from spillway.adapters.kube.client import Cluster
 from spillway.adapters.kube.informer import Informer
+from tests.e2e.rig.fleet import pages
+from tests.e2e.rig.fleet.load import PoolLoad, engine_at, usual_rate
+from tests.e2e.rig.fleet.process import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-PARTS: Final = 8
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 Key = tuple[str, str]
 

@@ -7,8 +7,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
-from bench.scale.pages import MODEL
 from spillway.api.names import API_VERSION, KIND
+from tests.e2e.rig.fleet.pages import MODEL
 from tests.e2e.rig.kubeapi import ApiError
 from tests.e2e.rig.workloads import (
     ACCELERATOR,

@@ -9,12 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from bench.scale import load as loads
+from tests.e2e.rig.fleet import load as loads
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bench.scale.load import PoolLoad
+    from tests.e2e.rig.fleet.load import PoolLoad
 
 MODEL: Final = "meta-llama/Llama-3.1-8B-Instruct"
 _BLOCKS: Final = 27_000
