@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import requests
 
-from bench.scale import looking
 from bench.scale.figures import Figures
+from tests.e2e.rig.fleet import looking
 from tests.e2e.rig.fleet.load import BUSY, BUSY_EVERY, SHORT, usual_rate
-from tests.e2e.rig.fleet.pools import name_of, namespace_of
+from tests.e2e.rig.fleet.pools import name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -191,7 +191,7 @@ class Size:
 
     def _shortage(self, operator: OperatorProcess, pool: int) -> float:
         """Seconds from a shortage on the pods' pages to the value that gateways get."""
-        url = f"{operator.url}/v1/overflow/{namespace_of(pool)}/{name_of(pool)}"
+        url = f"{operator.url}/v1/overflow/{self._fleet.namespace_of(pool)}/{name_of(pool)}"
         began = self._set(pool, SHORT)
         try:
             while time.time() - began < _OVERFLOW_WITHIN:
@@ -206,7 +206,7 @@ class Size:
         return math.inf
 
     def _set(self, pool: int, rate: float) -> float:
-        return self._rig.exporter.set_rate(namespace_of(pool), name_of(pool), rate)
+        return self._rig.exporter.set_rate(self._fleet.namespace_of(pool), name_of(pool), rate)
 
 
 def _mean(name: str, before: looking.Page, after: looking.Page) -> float:

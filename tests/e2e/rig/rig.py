@@ -13,6 +13,7 @@ from rich.console import Console
 from tests.e2e.rig import binaries
 from tests.e2e.rig.cluster import make_cluster, programs_for
 from tests.e2e.rig.emulator_process import Emulator
+from tests.e2e.rig.fleet.process import FleetExporter
 from tests.e2e.rig.operator_process import FAST, OperatorProcess
 from tests.e2e.rig.processes import Custody, ManagedProcess, RigError
 from tests.e2e.rig.prometheus import Prometheus
@@ -175,6 +176,16 @@ class Rig:
         self.operators[name] = operator
         self._tell_operators([each.url for each in self.operators.values()])
         return operator.start()
+
+    def start_fleet(self, pods: int) -> FleetExporter:
+        """Start what plays all pods with the label ``app``, beside the emulator and unlike it.
+
+        An operator that is to see it takes its ``scrape_url_template``. Stop it after use.
+
+        Args:
+            pods: Of a pool, for the gateways' counters.
+        """
+        return FleetExporter(self._owner, self.cluster.kubeconfig, pods).start()
 
     def manage(
         self,

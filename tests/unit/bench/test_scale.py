@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.scale import figures, looking
+from bench.scale import figures
 from spillway.adapters.metrics.page import parse_page
-from tests.e2e.rig.fleet import load, pages
+from tests.e2e.rig.fleet import load, looking, pages
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -33,23 +33,18 @@ _TRIES: Final = 5
 _STALLED_SECONDS: Final = 120.0
 
 
-def namespace_of(pool: int) -> str:
-    """Where a pool lives."""
-    return f"team-{pool // POOLS_A_NAMESPACE}"
-
-
 def name_of(pool: int) -> str:
     """What a pool, its Deployment and its Service are called."""
     return f"pool-{pool}"
 
 
-def pool_manifest(pool: int, pods: int) -> dict[str, Any]:
-    """The InferencePool: capacity is learned, burst is an annotation, GPUs are scarce."""
+def pool_manifest(pool: int, namespace: str, pods: int, most: int) -> dict[str, Any]:
+    """The InferencePool: capacity is learned, burst is an annotation, a pod a replica."""
     cloud = {"name": "cloud", "price": {"inputPerMillion": "0.18", "outputPerMillion": "0.18"}}
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
-        "metadata": {"name": name_of(pool), "namespace": namespace_of(pool)},
+        "metadata": {"name": name_of(pool), "namespace": namespace},
         "spec": {
             "modelName": MODEL,
             "variants": [
@@ -60,7 +55,7 @@ def pool_manifest(pool: int, pods: int) -> dict[str, Any]:
                     "price": {"perAcceleratorHour": "3.50"},
                 }
             ],
-            "replicas": {"floor": pods, "max": pods + 2},
+            "replicas": {"floor": pods, "max": most},
             "latency": {"ttft": "2s", "tpot": "60ms", "attainment": "0.95"},
             "burst": {"providers": [cloud], "budget": {"perDay": "250"}},
         },
@@ -68,20 +63,44 @@ def pool_manifest(pool: int, pods: int) -> dict[str, Any]:
 
 
 class Fleet:
-    """The pools of a cluster; it only grows.
+    """The pools of a cluster.
 
     Args:
         cluster: Where.
         pods: Of each pool.
         tell: Progress, for a person.
+        prefix: What its namespaces and nodes are called, before their numbers.
+        max_replicas: Of each pool; None: two more than its pods.
+        startup_seconds: Least and most from a pod's start to its readiness.
+
+    Attributes:
+        pools: How many there are.
+        pods: Of each pool.
     """
 
-    def __init__(self, cluster: Cluster, pods: int, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        pods: int,
+        tell: Callable[[str], None] = lambda _: None,
+        *,
+        prefix: str = "team",
+        max_replicas: int | None = None,
+        startup_seconds: tuple[int, int] = (2, 6),
+    ) -> None:
         self.pools = 0
         self.pods = pods
         self._cluster = cluster
         self._tell = tell
-        self._nodes = 0
+        self._prefix = prefix
+        self._max = pods + 2 if max_replicas is None else max_replicas
+        self._startup_seconds = startup_seconds
+        self._nodes: list[str] = []
+        self._namespaces: list[str] = []
+
+    def namespace_of(self, pool: int) -> str:
+        """Where a pool lives."""
+        return f"{self._prefix}-{pool // POOLS_A_NAMESPACE}"
 
     def grow(self, pools: int) -> None:
         """Have this many pools; returns when all their pods are ready.
@@ -92,29 +111,54 @@ class Fleet:
         new = range(self.pools, pools)
         if not new:
             return
-        nodes = -(-pools * self.pods // GPUS_A_NODE)
-        nodes += max(1, int(_SPARE * nodes))
-        namespaces = sorted({namespace_of(p) for p in new} - {namespace_of(self.pools - 1)})
-        self._make("namespaces", [namespace_manifest(name) for name in namespaces])
-        self._make(
-            "nodes",
-            [node_manifest(f"fleet-{n}", gpus=GPUS_A_NODE) for n in range(self._nodes, nodes)],
-        )
-        self._nodes = nodes
+        self._furnish(pools)
+        at = self.namespace_of
         workloads = [
             vllm_deployment(
                 name_of(p),
-                namespace_of(p),
+                at(p),
                 replicas=self.pods,
-                startup_seconds=random.randint(2, 6),  # noqa: S311 - spreads load
+                startup_seconds=random.randint(*self._startup_seconds),  # noqa: S311 - spreads load
             )
             for p in new
         ]
-        self._make("services", [service(name_of(p), namespace_of(p)) for p in new])
+        self._make("services", [service(name_of(p), at(p)) for p in new])
         self._make("deployments", workloads)
         self._await_pods(pools * self.pods, pools)
-        self._make("pools", [pool_manifest(p, self.pods) for p in new])
+        self._make("pools", [pool_manifest(p, at(p), self.pods, self._max) for p in new])
         self.pools = pools
+
+    def shrink(self, pools: int) -> None:
+        """Have no more pools than this: the last ones go with their workloads."""
+        api = self._cluster.api
+
+        def delete(one: tuple[str, int]) -> None:
+            kind, pool = one
+            api.delete(kind, name_of(pool), self.namespace_of(pool))
+
+        last = range(pools, self.pools)
+        kinds = (KIND, "Service", "Deployment")
+        self._each("objects deleted", [(kind, pool) for kind in kinds for pool in last], delete)
+        self.pools = min(self.pools, pools)
+
+    def remove(self) -> None:
+        """Take everything away again, without waiting for its end."""
+        for name in self._namespaces:
+            self._cluster.delete_namespace(name)
+        self._each("nodes", self._nodes, lambda name: self._cluster.api.delete("Node", name))
+        self._nodes, self._namespaces, self.pools = [], [], 0
+
+    def _furnish(self, pools: int) -> None:
+        """Have namespaces and nodes for so many pools."""
+        namespaces = dict.fromkeys(self.namespace_of(p) for p in range(pools))
+        wanted = [name for name in namespaces if name not in self._namespaces]
+        self._make("namespaces", [namespace_manifest(name) for name in wanted])
+        self._namespaces += wanted
+        count = -(-pools * self.pods // GPUS_A_NODE)
+        count += max(1, int(_SPARE * count))
+        names = [f"{self._prefix}-node-{n}" for n in range(len(self._nodes), count)]
+        self._make("nodes", [node_manifest(name, gpus=GPUS_A_NODE) for name in names])
+        self._nodes += names
 
     def change_all(self, ttft: str) -> None:
         """Edit the spec of every pool."""
@@ -122,12 +166,12 @@ class Fleet:
         self._each(
             "pools edited",
             range(self.pools),
-            lambda p: self._cluster.api.patch(KIND, name_of(p), namespace_of(p), patch),
+            lambda p: self._cluster.api.patch(KIND, name_of(p), self.namespace_of(p), patch),
         )
 
     def behind(self) -> int:
         """Pools whose status is not of their present spec."""
-        found = self._cluster.api.list(KIND)
+        found = self._own(KIND)
         return sum(
             (pool.get("status") or {}).get("observedGeneration") != pool["metadata"]["generation"]
             for pool in found
@@ -146,13 +190,13 @@ class Fleet:
             time.sleep(max(0.0, due - time.monotonic()))
             pool = chance.randrange(self.pools)
             pods = self._cluster.api.list(
-                "Pod", namespace_of(pool), selector=f"app={name_of(pool)}"
+                "Pod", self.namespace_of(pool), selector=f"app={name_of(pool)}"
             )
             names = [
                 p["metadata"]["name"] for p in pods if "deletionTimestamp" not in p["metadata"]
             ]
             if names:
-                self._cluster.api.delete("Pod", chance.choice(names), namespace_of(pool))
+                self._cluster.api.delete("Pod", chance.choice(names), self.namespace_of(pool))
                 deleted += 1
         time.sleep(max(0.0, ends - time.monotonic()))
         return deleted
@@ -164,8 +208,7 @@ class Fleet:
         while best < wanted:
             time.sleep(2.0)
             ready = sum(
-                (d.get("status") or {}).get("readyReplicas", 0)
-                for d in self._cluster.api.list("Deployment")
+                (d.get("status") or {}).get("readyReplicas", 0) for d in self._own("Deployment")
             )
             if ready > best:
                 best, changed = ready, time.monotonic()
@@ -173,6 +216,11 @@ class Fleet:
             if time.monotonic() - changed > _STALLED_SECONDS:
                 msg = f"{best} of {wanted} pods are ready, and no more have become so lately"
                 raise TimeoutError(msg)
+
+    def _own(self, kind: str) -> list[dict[str, Any]]:
+        """All objects of a kind in the fleet's namespaces."""
+        found = self._cluster.api.list(kind)
+        return [one for one in found if one["metadata"]["namespace"] in self._namespaces]
 
     def _make(self, what: str, manifests: Sequence[dict[str, Any]]) -> None:
         self._each(what, manifests, self._cluster.api.create)
