@@ -67,15 +67,16 @@ test-quick: venv ## unit, property and contract tests (under a minute)
 test-fuzz: venv ## 500 examples of each kind of hostile input (a part of `make test`)
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) tests/fuzz -q -n 2
 
-test-nightly: venv ## 10,000 examples of each, other ones every time (an hour)
+test-nightly: venv ## 10,000 examples of each, other ones every time, and an hour of soak (two hours)
 	HYPOTHESIS_PROFILE=nightly $(PYTEST) tests/fuzz -q -n 2 --timeout=7200
+	SPILLWAY_SOAK_SECONDS=3600 $(PYTEST) tests/e2e/test_soak.py --cluster=$(CLUSTER) -v
 
 test-e2e: venv ## the end-to-end tests alone
 	$(if $(filter local,$(CLUSTER)),$(BIN)/python -m tests.e2e.rig.binaries)
 	$(PYTEST) tests/e2e --cluster=$(CLUSTER) -n $(RIGS) --dist loadfile -v
 
 reliability: venv ## run the tests of faults and write the table of docs/reliability.md
-	$(PYTEST) tests/e2e/test_faults_*.py tests/e2e/test_leadership.py tests/e2e/test_data_faults.py \
+	SPILLWAY_FLOOD_POOLS=1000 $(PYTEST) tests/e2e/test_faults_*.py tests/e2e/test_leadership.py tests/e2e/test_data_faults.py \
 		tests/e2e/test_lifecycle.py tests/e2e/test_routes.py -n $(RIGS) --dist loadfile -v \
 		--cluster=$(CLUSTER) --fault-records=docs/reliability/faults.json
 	$(BIN)/python -m tools.gen_reliability
