@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 CHURN_PODS_A_MINUTE: Final = 100.0
 #: A cold operator's first passes are no steady state: rates span a minute, forecasts begin.
-_SETTLE_SECONDS: Final = 75.0
+_SETTLE_SECONDS: Final = 60.0
 _TICK_SECONDS: Final = 15.0
 _FIRST_TICK_WITHIN: Final = 300.0
 _OVERFLOW_WITHIN: Final = 90.0
