@@ -15,6 +15,7 @@ import structlog
 
 from spillway.api.names import Role
 from spillway.api.validation import InferencePool
+from spillway.controller.pace import Pace
 from spillway.core.burst import is_hot, live_load, overflow_inputs, serving_uids
 from spillway.core.fast import fast_step
 from spillway.core.ledger import settle
@@ -53,8 +54,6 @@ _STORE_SECONDS: Final = 60.0
 #: Share of a tick that pages may take; one that takes longer is used at the next tick, so a pod
 #: that hangs delays nobody else's overflow by more than this.
 _READING_SHARE: Final = 0.5
-#: Pools computed between two turns of the event loop.
-_BATCH: Final = 50
 
 
 class FastLoop:
@@ -137,7 +136,9 @@ class FastLoop:
         hot: list[tuple[InferencePool, PoolRuntime]] = []
         cold: list[tuple[InferencePool, PoolRuntime]] = []
         draining: list[Page] = []
+        pace = Pace()
         for pool, runtime in pools:
+            await pace.pause()
             if runtime.facts is None or runtime.outcome is None:
                 continue
             if runtime.outcome.plan.counts.draining:
@@ -230,7 +231,9 @@ class FastLoop:
         lease = max(self._settings.overflow_lease_seconds, 2 * bursting / _RENEWALS_PER_SECOND)
         results = await self._computed(pools, lease)
         unsaved = await self._ledgers.save(self._to_store(results))
+        pace = Pace()
         for pool, runtime, result in results:
+            await pace.pause()
             if runtime.gone or not self._lease.is_leader():
                 continue
             if result.ledger_changed and runtime.key in unsaved:
@@ -249,7 +252,9 @@ class FastLoop:
         """The next step of every pool that may have one; one that fails holds no other up."""
         results: list[tuple[InferencePool, PoolRuntime, FastOutcome]] = []
         news = self._observer.news()
-        for number, (pool, runtime) in enumerate(pools):
+        pace = Pace()
+        for pool, runtime in pools:
+            await pace.pause()
             if self._settled_down(runtime, news):
                 continue
             try:
@@ -262,8 +267,6 @@ class FastLoop:
                 continue
             if result is not None:
                 results.append((pool, runtime, result))
-            if number % _BATCH == _BATCH - 1:
-                await asyncio.sleep(0)
         return results
 
     def _settled_down(self, runtime: PoolRuntime, news: set[str]) -> bool:
