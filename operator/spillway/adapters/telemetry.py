@@ -131,7 +131,7 @@ class Telemetry:
         )
         self.decision_seconds = Histogram(
             "spillway_decision_seconds",
-            "Time to decide for one pool, once its facts are there.",
+            "CPU time to decide for one pool, once its facts are there.",
             buckets=(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.1, 1),
             registry=self.registry,
         )

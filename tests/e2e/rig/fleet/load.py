@@ -21,7 +21,7 @@ BUSY_EVERY: Final = 100
 #: Requests a second that come in at each pod of a usual pool (a range), of a busy one, and of one
 #: with a shortage: more than an engine ever takes.
 USUAL: Final = (6.0, 20.0)
-BUSY: Final = 33.0
+BUSY: Final = 28.0
 SHORT: Final = 60.0
 #: How long a queue is in a shortage, a pod.
 QUEUE: Final = 200.0
