@@ -53,18 +53,26 @@ def _alter(clock: str | None, idle: str | None) -> None:
 
 
 def _take_census(path: Path) -> None:
-    """Write what the process holds; runs in the event loop's thread."""
+    """Write what the process holds; runs in the event loop."""
     gc.collect()
-    kinds = (type(one) for one in gc.get_objects())
-    objects = Counter(k.__name__ for k in kinds if k.__module__.startswith("spillway."))
+    objects: Counter[str] = Counter()
+    for one in gc.get_objects():
+        module = getattr(type(one), "__module__", "")
+        if isinstance(module, str) and module.startswith("spillway."):
+            objects[type(one).__name__] += 1
     census = {
         "tasks": sorted(task.get_name() for task in asyncio.all_tasks()),
         "files": len(list(Path("/proc/self/fd").iterdir())),
-        "objects": dict(objects),
+        "objects": objects,
     }
     made = path.with_suffix(".new")
     made.write_text(json.dumps(census), encoding="utf-8")
     made.replace(path)
+
+
+def _on_signal(path: Path) -> None:
+    # Not here: the signal may come in the middle of anything.
+    asyncio.get_running_loop().call_soon_threadsafe(_take_census, path)
 
 
 def _default(kind: type[Any], name: str, value: Any) -> None:
@@ -79,6 +87,6 @@ if __name__ == "__main__":
     _alter(os.environ.get("RIG_CLOCK"), os.environ.get("RIG_WATCH_IDLE"))
     if "RIG_CENSUS" in os.environ:
         census = Path(os.environ["RIG_CENSUS"])
-        signal.signal(signal.SIGUSR1, lambda *_: _take_census(census))
+        signal.signal(signal.SIGUSR1, lambda *_: _on_signal(census))
     sys.argv[0] = "spillway"
     runpy.run_module("spillway", run_name="__main__", alter_sys=False)
