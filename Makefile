@@ -110,6 +110,9 @@ bench-step-time: venv ## recorded steps of a real GPU beside the built-in table
 bench-edge: venv ## what the edge Envoy adds to an answer, and how far it passes its bound
 	$(BIN)/python bench/bench_edge.py
 
+bench-loop: venv ## CPU and event-loop lag of 1,000 pools without a cluster: ARGS="--pools 100"
+	$(BIN)/python bench/bench_loop.py $(ARGS)
+
 bench-scale: venv ## POOLS=1000 of PODS=10 on a real control plane, with goals (half an hour, 6 GB)
 	$(BIN)/python -m tests.e2e.rig.binaries
 	$(BIN)/python bench/bench_scale.py --pools $(or $(POOLS),1000) --pods $(or $(PODS),10) $(ARGS)

@@ -59,7 +59,7 @@ QUIET_TICKS: Final = 4.0
 #: Passes of the garbage collector over all objects are so many of its middle passes apart, not 10.
 #: Nearly all that a tick leaves behind goes by reference counts; a pass over what 1,000 pools hold
 #: stops the loop for 0.2 to 0.4 s and finds next to nothing (docs/design/0007-scale.md).
-_RARE_FULL_COLLECTIONS: Final = (700, 10, 500)
+RARE_FULL_COLLECTIONS: Final = (700, 10, 500)
 
 
 async def serve(settings: Settings) -> None:
@@ -69,7 +69,7 @@ async def serve(settings: Settings) -> None:
         ConnectError: The API server can't be reached, or nothing says which one.
         ListenError: The HTTP port can't be taken.
     """
-    gc.set_threshold(*_RARE_FULL_COLLECTIONS)
+    gc.set_threshold(*RARE_FULL_COLLECTIONS)
     async with Operator(settings) as operator:
         await kopf.operator(
             registry=wiring.registry_for(operator),

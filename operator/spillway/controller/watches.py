@@ -185,6 +185,7 @@ class Watches:
             lambda a: [(a.namespace, a.target_api_version, a.target_kind, a.target_name)],
         )
         self._pools_by_target = _Index(self.pools, _targets)
+        self._pools_by_model = _Index(self.pools, _models)
 
     def _all(self) -> list[Watched[Any]]:
         return [
@@ -310,6 +311,11 @@ class Watches:
         """Valid pools that name a target."""
         return self._naming((namespace, ref.api_version, ref.kind, ref.name))
 
+    def pools_serving(self, namespace: str, model_name: str) -> list[InferencePool]:
+        """Valid pools of a namespace that serve a model."""
+        found = self._pools_by_model.get((namespace, model_name))
+        return [pool for pool in found if isinstance(pool, InferencePool)]
+
     def _naming(self, target: tuple[str, str, str, str]) -> list[InferencePool]:
         found = self._pools_by_target.get(target)
         return [pool for pool in found if isinstance(pool, InferencePool)]
@@ -342,6 +348,10 @@ def _targets(pool: InferencePool | InvalidPool) -> list[tuple[str, str, str, str
         return []
     refs = (variant.target_ref for variant in pool.spec.variants)
     return [(pool.namespace, ref.api_version, ref.kind, ref.name) for ref in refs]
+
+
+def _models(pool: InferencePool | InvalidPool) -> list[tuple[str, str]]:
+    return [] if isinstance(pool, InvalidPool) else [(pool.namespace, pool.spec.model_name)]
 
 
 class _Index(Generic[T, K]):

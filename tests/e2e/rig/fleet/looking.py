@@ -148,8 +148,8 @@ class ProcessLook:
     peak_mb: float
 
 
-def process(pid: int) -> ProcessLook:
-    """What the kernel says of a process."""
+def process(pid: int | str) -> ProcessLook:
+    """What the kernel says of a process; ``self`` is this one."""
     folder = Path(f"/proc/{pid}")
     times = (folder / "stat").read_text(encoding="ascii").rpartition(")")[2].split()
     status = dict(
