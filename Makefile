@@ -78,15 +78,16 @@ test-quick: venv ## unit, property and contract tests but the slow ones (under a
 test-fuzz: venv ## 500 examples of each kind of hostile input (a part of `make test`)
 	HYPOTHESIS_PROFILE=fuzz $(PYTEST) tests/fuzz -q -n 2
 
-test-nightly: venv ## 10,000 examples of each, other ones every time (an hour)
+test-nightly: venv ## 10,000 examples of each, other ones every time, and an hour of soak (two hours)
 	HYPOTHESIS_PROFILE=nightly $(PYTEST) tests/fuzz -q -n 2 --timeout=7200
+	SPILLWAY_SOAK_SECONDS=3600 $(PYTEST) tests/e2e/test_soak.py --cluster=$(CLUSTER) -v
 
 test-e2e: venv ## the end-to-end tests alone
 	$(if $(filter local,$(CLUSTER)),$(BIN)/python -m tests.e2e.rig.binaries)
 	$(PYTEST) tests/e2e --cluster=$(CLUSTER) -n $(RIGS) --dist loadfile -v -raR --reruns $(RERUNS)
 
 reliability: venv ## run the tests of faults and write the table of docs/reliability.md
-	$(PYTEST) tests/e2e/test_faults_*.py tests/e2e/test_leadership.py tests/e2e/test_data_faults.py \
+	SPILLWAY_FLOOD_POOLS=1000 $(PYTEST) tests/e2e/test_faults_*.py tests/e2e/test_leadership.py tests/e2e/test_data_faults.py \
 		tests/e2e/test_lifecycle.py tests/e2e/test_routes.py -n $(RIGS) --dist loadfile -v \
 		--cluster=$(CLUSTER) --fault-records=docs/reliability/faults.json
 	$(BIN)/python -m tools.gen_reliability
@@ -119,6 +120,13 @@ bench-step-time: venv ## recorded steps of a real GPU beside the built-in table
 
 bench-edge: venv ## what the edge Envoy adds to an answer, and how far it passes its bound
 	$(BIN)/python bench/bench_edge.py
+
+bench-loop: venv ## CPU and event-loop lag of 1,000 pools without a cluster: ARGS="--pools 100"
+	$(BIN)/python bench/bench_loop.py $(ARGS)
+
+bench-scale: venv ## POOLS=1000 of PODS=10 on a real control plane, with goals (half an hour, 6 GB)
+	$(BIN)/python -m tests.e2e.rig.binaries
+	$(BIN)/python bench/bench_scale.py --pools $(or $(POOLS),1000) --pods $(or $(PODS),10) $(ARGS)
 
 bench-guard: venv ## false alarms and caught loops of the guard on public traces: TRACE=folder
 	@test -n "$(TRACE)" || { echo "TRACE=FOLDER is needed: a folder with azure2023/, azure2024/ and servegen/"; exit 1; }

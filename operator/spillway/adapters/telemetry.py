@@ -135,9 +135,16 @@ class Telemetry:
             "Direct scrapes put off because the budget of pages a second was spent.",
             registry=self.registry,
         )
-        self.loop_lag = Gauge(
+        self.loop_lag = Histogram(
             "spillway_event_loop_lag_seconds",
-            "How late the event loop was at the last fast tick.",
+            "How late the event loop is, looked at ten times a second.",
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5),
+            registry=self.registry,
+        )
+        self.decision_seconds = Histogram(
+            "spillway_decision_seconds",
+            "CPU time to decide for one pool, once its facts are there.",
+            buckets=(0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.1, 1),
             registry=self.registry,
         )
 

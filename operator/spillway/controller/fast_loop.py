@@ -15,6 +15,7 @@ import structlog
 
 from spillway.api.names import Role
 from spillway.api.validation import InferencePool
+from spillway.controller.pace import Pace
 from spillway.core.burst import is_hot, live_load, overflow_inputs, serving_uids
 from spillway.core.fast import fast_step
 from spillway.core.ledger import settle
@@ -50,11 +51,12 @@ _FRESH_TICKS: Final = 4.0
 _RENEWALS_PER_SECOND: Final = 10.0
 #: Settlements alone are stored no more often than this; grants are stored before they are used.
 _STORE_SECONDS: Final = 60.0
+#: Share of the budget of pages up to which those of quiet pools are read. Two hundred pages a
+#: second are a fifth of a core, and what quiet pools do is seen by Prometheus too, seconds later.
+_QUIET_SHARE: Final = 0.5
 #: Share of a tick that pages may take; one that takes longer is used at the next tick, so a pod
 #: that hangs delays nobody else's overflow by more than this.
 _READING_SHARE: Final = 0.5
-#: Pools computed between two turns of the event loop.
-_BATCH: Final = 50
 
 
 class FastLoop:
@@ -100,10 +102,7 @@ class FastLoop:
             except Exception:
                 log.exception("a fast tick failed; the next one tries again")
                 self._telemetry.pool_errors.labels("fast").inc()
-            begun = time.monotonic()
-            pause = max(0.0, due - begun)
-            await asyncio.sleep(pause)
-            self._telemetry.loop_lag.set(max(0.0, time.monotonic() - begun - pause))
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     async def tick(self) -> None:
         """One look at the pods that matter, and the values that follow."""
@@ -140,7 +139,9 @@ class FastLoop:
         hot: list[tuple[InferencePool, PoolRuntime]] = []
         cold: list[tuple[InferencePool, PoolRuntime]] = []
         draining: list[Page] = []
+        pace = Pace()
         for pool, runtime in pools:
+            await pace.pause()
             if runtime.facts is None or runtime.outcome is None:
                 continue
             if runtime.outcome.plan.counts.draining:
@@ -157,7 +158,8 @@ class FastLoop:
         self._collect(pages, bursting)
         read_hot = self._collect(pages, self._in_turn(hot))
         pages += draining
-        self._turn += max(1, read_hot + self._collect(pages, self._in_turn(cold)))
+        quiet = _QUIET_SHARE * self._settings.scrape_pages_per_second
+        self._turn += max(1, read_hot + self._collect(pages, self._in_turn(cold), quiet))
         read = await self._observer.read_pods(
             [(record, metrics) for record, metrics, _ in pages],
             patience_seconds=_READING_SHARE * self._settings.fast_tick_seconds,
@@ -173,10 +175,16 @@ class FastLoop:
         begin = self._turn % max(1, len(pools))
         return pools[begin:] + pools[:begin]
 
-    def _collect(self, pages: list[Page], pools: list[tuple[InferencePool, PoolRuntime]]) -> int:
-        """Add the pages of the pools' serving pods as far as the budget reaches; of how many."""
+    def _collect(
+        self,
+        pages: list[Page],
+        pools: list[tuple[InferencePool, PoolRuntime]],
+        most: float | None = None,
+    ) -> int:
+        """Add pages of the pools' serving pods up to the budget, or to ``most``; of how many."""
+        budget = self._settings.scrape_pages_per_second if most is None else most
         for number, (pool, runtime) in enumerate(pools):
-            if len(pages) >= self._settings.scrape_pages_per_second:
+            if len(pages) >= budget:
                 return number
             pages += self._pages(pool, runtime, Role.SERVING)
         return len(pools)
@@ -233,7 +241,9 @@ class FastLoop:
         lease = max(self._settings.overflow_lease_seconds, 2 * bursting / _RENEWALS_PER_SECOND)
         results = await self._computed(pools, lease)
         unsaved = await self._ledgers.save(self._to_store(results))
+        pace = Pace()
         for pool, runtime, result in results:
+            await pace.pause()
             if runtime.gone or not self._lease.is_leader():
                 continue
             if result.ledger_changed and runtime.key in unsaved:
@@ -252,7 +262,9 @@ class FastLoop:
         """The next step of every pool that may have one; one that fails holds no other up."""
         results: list[tuple[InferencePool, PoolRuntime, FastOutcome]] = []
         news = self._observer.news()
-        for number, (pool, runtime) in enumerate(pools):
+        pace = Pace()
+        for pool, runtime in pools:
+            await pace.pause()
             if self._settled_down(runtime, news):
                 continue
             try:
@@ -265,8 +277,6 @@ class FastLoop:
                 continue
             if result is not None:
                 results.append((pool, runtime, result))
-            if number % _BATCH == _BATCH - 1:
-                await asyncio.sleep(0)
         return results
 
     def _settled_down(self, runtime: PoolRuntime, news: set[str]) -> bool:

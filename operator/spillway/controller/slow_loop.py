@@ -19,6 +19,7 @@ from spillway.api.inferencepool import Mode
 from spillway.api.names import Role
 from spillway.api.reasons import Reason
 from spillway.api.validation import InferencePool
+from spillway.controller.pace import Pace
 from spillway.core.plan import release
 from spillway.core.pool import Outcome, step
 from spillway.core.reported import Report
@@ -45,9 +46,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: Pools decided between two turns of the event loop: a decision takes below a millisecond, and
-#: probes must not wait.
-_BATCH: Final = 20
+#: Pools whose steps begin in the same turn of the event loop: each is decided at once, which takes
+#: about two milliseconds with all that is around it, and others wait for that.
+_BATCH: Final = 2
 #: Pools that are read for, and pools that are written to, at the same time. One that does not
 #: answer keeps its place for as long as a call may take, so there are many.
 _AT_ONCE: Final = 32
@@ -174,7 +175,7 @@ class SlowLoop:
         await self._observer.ask_past()
         await self._observer.ask_prometheus()
         self._runtimes.retain(self._watches.pools.values())
-        await self._observer.read_pods(self._unseen(self._valid()))
+        await self._observer.read_pods(await self._unseen(self._valid()))
 
     async def _share(self, pools: Iterable[InferencePool]) -> None:
         """Settle who may have which scarce GPUs; pools meet it in their next step."""
@@ -251,6 +252,7 @@ class SlowLoop:
             facts = await self._world.facts(pool, now)
         overflow = runtime.overflow
         live = overflow is not None and overflow.until > now
+        began = time.thread_time()
         outcome = step(
             facts,
             runtime.state,
@@ -259,6 +261,7 @@ class SlowLoop:
             overflow_fraction=overflow.fraction if overflow is not None and live else 0.0,
             budget_left=runtime.budget_left(pool.spec, now),
         )
+        self._telemetry.decision_seconds.observe(time.thread_time() - began)
         runtime.facts, runtime.outcome, runtime.state = facts, outcome, outcome.state
         self._log_decision(pool, outcome, leads=leads)
         problem = ""
@@ -281,8 +284,12 @@ class SlowLoop:
         if news:
             reason = decision.notes[0].reason.value
             self._telemetry.decisions.labels(pool.namespace, pool.name, reason).inc()
+        level = logging.INFO if news else logging.DEBUG
+        if not log.is_enabled_for(level):
+            # Telling a decision in words takes a tenth of making it.
+            return
         log.log(
-            logging.INFO if news else logging.DEBUG,
+            level,
             "decision",
             pool=pool.key,
             decision=decision.id,
@@ -309,13 +316,17 @@ class SlowLoop:
     def _invalid(self) -> list[InvalidPool]:
         return [p for p in self._watches.pools.values() if not isinstance(p, InferencePool)]
 
-    def _unseen(self, pools: Iterable[InferencePool]) -> list[tuple[PodRecord, EngineMetrics]]:
+    async def _unseen(
+        self, pools: Iterable[InferencePool]
+    ) -> list[tuple[PodRecord, EngineMetrics]]:
         """Pods whose pages must be read: warm and draining ones, and all that Prometheus lacks."""
         loads = self._observer.snapshot.loads
         idle: list[tuple[PodRecord, EngineMetrics]] = []
         dark: list[tuple[PodRecord, EngineMetrics]] = []
         alive: set[str] = set()
+        pace = Pace()
         for pool in pools:
+            await pace.pause()
             for pod in self._world.pods(pool):
                 alive.add(pod.uid)
                 if pod.role is not Role.SERVING:

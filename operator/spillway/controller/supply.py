@@ -25,12 +25,14 @@ class Supply:
         nodes: GPU nodes by name; None where nodes can't be seen.
         free: GPUs that nobody asked for, on nodes that take pods, by product.
         quotas: GPUs left, by namespace.
+        zones: Of the nodes that take pods, by product; None: of all of them.
     """
 
     elastic: bool = True
     nodes: dict[str, NodeRecord] | None = None
     free: dict[str | None, int] = field(default_factory=dict)
     quotas: dict[str, int] = field(default_factory=dict)
+    zones: dict[str | None, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
     def count(
@@ -61,10 +63,16 @@ class Supply:
             if pod.node is not None and pod.gpus:
                 held[pod.node] += pod.gpus
         free: dict[str | None, int] = defaultdict(int)
+        zones: dict[str | None, set[str]] = defaultdict(set)
         for node in by_name.values():
-            if node.takes_pods:
-                free[node.product] += max(0, node.gpus - held[node.name])
-        return cls(elastic=elastic, nodes=by_name, free=dict(free), quotas=left)
+            if not node.takes_pods:
+                continue
+            free[node.product] += max(0, node.gpus - held[node.name])
+            if node.zone is not None:
+                zones[node.product].add(node.zone)
+                zones[None].add(node.zone)
+        seen = {product: frozenset(names) for product, names in zones.items()}
+        return cls(elastic=elastic, nodes=by_name, free=dict(free), quotas=left, zones=seen)
 
     def of(self, pool: InferencePool) -> dict[str, GpuSupply]:
         """The supply of each variant of a pool."""
@@ -77,9 +85,8 @@ class Supply:
         quota = self.quotas.get(namespace)
         if self.nodes is None:
             return GpuSupply(elastic=self.elastic, quota_left=quota)
-        fitting = [n for n in self.nodes.values() if product is None or n.product == product]
         free = sum(self.free.values()) if product is None else self.free.get(product, 0)
-        zones = frozenset(n.zone for n in fitting if n.zone is not None and n.takes_pods)
+        zones = self.zones.get(product, frozenset())
         return GpuSupply(free=free, elastic=self.elastic, quota_left=quota, zones=zones)
 
     def zone(self, node: str | None) -> str | None:

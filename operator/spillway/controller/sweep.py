@@ -14,6 +14,7 @@ import structlog
 from spillway.adapters.kube.errors import ApiError, Unavailable
 from spillway.adapters.kube.pods import RELEASED, PodChange, PodWriter
 from spillway.api.names import Role
+from spillway.controller.pace import Pace
 from spillway.core.actions import DRAINED_COST
 
 if TYPE_CHECKING:
@@ -58,7 +59,11 @@ class Sweep:
         """
         if self._read_only or self._watches.stale() or not self._watches.listed:
             return
-        owned = {pod.uid for pool in pools for pod in self._world.pods(pool)}
+        owned: set[str] = set()
+        pace = Pace()
+        for pool in pools:
+            await pace.pause()
+            owned.update(pod.uid for pod in self._world.pods(pool))
         unclear = {pool.namespace for pool in invalid}
         for pod in self._orphans(owned, unclear)[:_AT_ONCE]:
             if not self._may_write():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -186,6 +185,7 @@ class Watches:
             lambda a: [(a.namespace, a.target_api_version, a.target_kind, a.target_name)],
         )
         self._pools_by_target = _Index(self.pools, _targets)
+        self._pools_by_model = _Index(self.pools, _models)
 
     def _all(self) -> list[Watched[Any]]:
         return [
@@ -311,6 +311,11 @@ class Watches:
         """Valid pools that name a target."""
         return self._naming((namespace, ref.api_version, ref.kind, ref.name))
 
+    def pools_serving(self, namespace: str, model_name: str) -> list[InferencePool]:
+        """Valid pools of a namespace that serve a model."""
+        found = self._pools_by_model.get((namespace, model_name))
+        return [pool for pool in found if isinstance(pool, InferencePool)]
+
     def _naming(self, target: tuple[str, str, str, str]) -> list[InferencePool]:
         found = self._pools_by_target.get(target)
         return [pool for pool in found if isinstance(pool, InferencePool)]
@@ -345,28 +350,50 @@ def _targets(pool: InferencePool | InvalidPool) -> list[tuple[str, str, str, str
     return [(pool.namespace, ref.api_version, ref.kind, ref.name) for ref in refs]
 
 
+def _models(pool: InferencePool | InvalidPool) -> list[tuple[str, str]]:
+    return [] if isinstance(pool, InvalidPool) else [(pool.namespace, pool.spec.model_name)]
+
+
 class _Index(Generic[T, K]):
-    """Records by a key, made anew after a change of any of them.
+    """Records by a key. What has changed is noted, and looked at when the index is asked next.
 
     Without it, a thousand pools that each look through a thousand of something are a million
-    comparisons at each tick.
+    comparisons at each tick; made anew after each change, it would itself be ten thousand pods
+    for each one that comes or goes.
     """
 
     def __init__(self, watched: Watched[T], keys_of: Callable[[T], Iterable[K]]) -> None:
         self._watched = watched
         self._keys_of = keys_of
-        self._buckets: dict[K, list[T]] | None = None
-        watched.on_change(self._forget)
+        self._buckets: dict[K, dict[Key, T]] = {}
+        self._filed: dict[Key, list[K]] = {}
+        # A dict for its order: records stay in that in which they came.
+        self._changed = dict.fromkeys(key for i in watched.informers for key in i.store)
+        watched.on_change(self._note)
 
-    def _forget(self, _key: Key) -> None:
-        self._buckets = None
+    def _note(self, name: Key) -> None:
+        self._changed[name] = None
 
     def get(self, key: K) -> list[T]:
         """Records with this key."""
-        if self._buckets is None:
-            buckets: defaultdict[K, list[T]] = defaultdict(list)
-            for record in self._watched.values():
-                for each in self._keys_of(record):
-                    buckets[each].append(record)
-            self._buckets = dict(buckets)
-        return self._buckets.get(key, [])
+        if self._changed:
+            changed, self._changed = self._changed, {}
+            for name in changed:
+                self._file(name)
+        return list(self._buckets.get(key, {}).values())
+
+    def _file(self, name: Key) -> None:
+        """Put a record where it belongs now."""
+        record = self._watched.get(name)
+        keys = [] if record is None else list(dict.fromkeys(self._keys_of(record)))
+        for key in self._filed.pop(name, ()):
+            if key not in keys:
+                bucket = self._buckets[key]
+                bucket.pop(name, None)
+                if not bucket:
+                    del self._buckets[key]
+        if record is None or not keys:
+            return
+        self._filed[name] = keys
+        for key in keys:
+            self._buckets.setdefault(key, {})[name] = record

@@ -17,7 +17,6 @@ from spillway.adapters.prices import PriceFiles
 from spillway.api.inferencepool import DemandSource, Mode, Policy
 from spillway.api.names import GUARD_RELEASE_ANNOTATION, KIND, ROLE_LABEL, Role
 from spillway.api.timestamps import parse_time
-from spillway.api.validation import InferencePool
 from spillway.controller.groups import replicas_of
 from spillway.controller.supply import Supply
 from spillway.core.facts import (
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from spillway.adapters.kube.client import Cluster
     from spillway.adapters.kube.records import PodRecord, ServiceRecord, WorkloadRecord
     from spillway.api.inferencepool import TargetRef
+    from spillway.api.validation import InferencePool
     from spillway.controller.observer import Observer
     from spillway.controller.routes import Routes
     from spillway.controller.watches import Watches
@@ -156,12 +156,9 @@ class World:
         counted = past.gateways.get((pool.namespace, pool.name), ())
         if source is DemandSource.GATEWAY or (counted and source is DemandSource.AUTO):
             return counted
-        alike = sum(
-            isinstance(other, InferencePool)
-            and (other.namespace, other.spec.model_name) == (pool.namespace, pool.spec.model_name)
-            for other in self._watches.pools.values()
-        )
-        if pool.spec.burst is not None or alike > 1:
+        if pool.spec.burst is not None:
+            return ()
+        if len(self._watches.pools_serving(pool.namespace, pool.spec.model_name)) > 1:
             return ()
         return past.engines.get((pool.namespace, pool.spec.model_name), ())
 

@@ -35,6 +35,7 @@ class Roster:
         self.pods = tuple(p for p in target.pods if p.phase is not PodPhase.TERMINATING)
         self.changes: dict[str, RoleChange] = {}
         self.now = now
+        self._ready: dict[Role, list[PodFacts]] = {}
 
     @property
     def ordinal(self) -> bool:
@@ -48,11 +49,13 @@ class Roster:
 
     def ready(self, role: Role) -> list[PodFacts]:
         """Ready pods of a role that will stay."""
-        return [
-            p
-            for p in self.pods
-            if p.phase is PodPhase.READY and not p.interrupted and self.role(p) is role
-        ]
+        # A plan asks a score of times and changes little in between.
+        if not self._ready:
+            self._ready = {role: [] for role in Role}
+            for p in self.pods:
+                if p.phase is PodPhase.READY and not p.interrupted:
+                    self._ready[self.role(p)].append(p)
+        return self._ready[role].copy()
 
     def starting(self, role: Role | None = None) -> list[PodFacts]:
         """Pods before their first Ready, of a role or of any but draining."""
@@ -101,6 +104,7 @@ class Roster:
     ) -> None:
         """Changes a pod's role."""
         self.changes[pod.uid] = RoleChange(self.variant, pod, role, reason, drain_deadline)
+        self._ready = {}
 
     def promotable(self, pods: list[PodFacts]) -> list[PodFacts]:
         """Pods in the order in which they should come to serve: those that will stay longest."""

@@ -86,7 +86,7 @@ def writes(
     """
     found = [
         Write.of(event)
-        for event in cluster.audit_events()
+        for event in cluster.audit_events(account or "")
         if event["verb"] not in READS and (event.get("objectRef") or {}).get("resource") != "events"
     ]
     wanted = (

@@ -75,8 +75,12 @@ class Cluster(Protocol):
     def component(self, name: str) -> Component:
         """A part of the control plane, to be broken and mended."""
 
-    def audit_events(self) -> list[dict[str, Any]]:
-        """Every write so far and the operators' reads, in the order of the API server's log."""
+    def audit_events(self, mentioning: str = "") -> list[dict[str, Any]]:
+        """Every write so far and the operators' reads, in the order of the API server's log.
+
+        Args:
+            mentioning: Only events with this text in them: of a long log the rest is not parsed.
+        """
 
 
 class Component(Protocol):
@@ -287,8 +291,9 @@ class BaseCluster(ABC):
         msg = f"this cluster's {name} is not ours to break; run with --cluster=local"
         raise UnsupportedError(msg)
 
-    def audit_events(self) -> list[dict[str, Any]]:
+    def audit_events(self, mentioning: str = "") -> list[dict[str, Any]]:
         """Not here."""
+        del mentioning
         msg = "this cluster's audit log can't be read; run with --cluster=local"
         raise UnsupportedError(msg)
 

@@ -195,12 +195,12 @@ class LocalCluster(BaseCluster):
             raise RigError(msg)
         return LocalComponent(name, found[name], self._folder, self._custody)
 
-    def audit_events(self) -> list[dict[str, Any]]:
+    def audit_events(self, mentioning: str = "") -> list[dict[str, Any]]:
         """Every write so far and the operators' reads, in the order of the API server's log."""
         text = (self._folder / "logs" / "audit.log").read_text(encoding="utf-8")
         # The last line may be half written at this moment.
         lines = text[: text.rfind("\n") + 1].splitlines()
-        return [json.loads(line) for line in lines]
+        return [json.loads(line) for line in lines if mentioning in line]
 
 
 def _kwokctl_configuration() -> dict[str, Any]:

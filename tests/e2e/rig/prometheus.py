@@ -28,6 +28,7 @@ class Prometheus(ManagedProcess):
         program: Path of ``prometheus``.
         emulator_url: Where the fleet emulator serves.
         scrape_interval_seconds: How often each target is asked.
+        jobs: Scrape jobs in the place of those that read the emulator; the operators' stays.
     """
 
     def __init__(
@@ -37,12 +38,14 @@ class Prometheus(ManagedProcess):
         emulator_url: str,
         *,
         scrape_interval_seconds: float = 1.0,
+        jobs: Sequence[dict[str, Any]] | None = None,
     ) -> None:
         folder = custody.directory / "prometheus"
         folder.mkdir()
         self.config = folder / "prometheus.yml"
         self.scrape_interval_seconds = scrape_interval_seconds
         self._emulator_url = emulator_url
+        self._jobs = jobs
         self._operators = folder / "operators.json"
         self._gateways = folder / "gateways.json"
         self.set_operators([])
@@ -120,6 +123,9 @@ class Prometheus(ManagedProcess):
             str(self._operators),
             str(self._gateways),
         )
+        if self._jobs is not None:
+            operators = [j for j in config["scrape_configs"] if j["job_name"] == "spillway"]
+            config["scrape_configs"] = [*self._jobs, *operators]
         self.config.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
 
 

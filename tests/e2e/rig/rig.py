@@ -13,6 +13,7 @@ from rich.console import Console
 from tests.e2e.rig import binaries
 from tests.e2e.rig.cluster import make_cluster, programs_for
 from tests.e2e.rig.emulator_process import Emulator
+from tests.e2e.rig.fleet.process import FleetExporter
 from tests.e2e.rig.operator_process import FAST, OperatorProcess
 from tests.e2e.rig.processes import Custody, ManagedProcess, RigError
 from tests.e2e.rig.prometheus import Prometheus
@@ -85,19 +86,34 @@ class Rig:
             self.cluster = make_cluster(self._cluster_name, self._custody, programs)
             self._timed("cluster", self.cluster.start)
             self._timed("nodes", self._furnish)
-            self.emulator = Emulator(self._custody, self.cluster.kubeconfig)
-            self._timed("emulator", self.emulator.start)
-            self.prometheus = Prometheus(
-                self._custody,
-                programs["prometheus"],
-                self.emulator.url,
-                scrape_interval_seconds=self._scrape_interval_seconds,
-            )
-            self._timed("prometheus", self.prometheus.start)
+            self._start_sources(programs["prometheus"])
         except BaseException:
             self._custody.close()
             raise
         return self
+
+    def _start_sources(self, program: Path) -> None:
+        """Start what serves metrics, and the Prometheus (its ``program``) that reads them."""
+        self.emulator = Emulator(self._owner, self.cluster.kubeconfig)
+        self._timed("emulator", self.emulator.start)
+        self.prometheus = Prometheus(
+            self._owner,
+            program,
+            self.emulator.url,
+            scrape_interval_seconds=self._scrape_interval_seconds,
+        )
+        self._timed("prometheus", self.prometheus.start)
+
+    @property
+    def _scrape_url_template(self) -> str:
+        """Where an operator finds each pod's page."""
+        return self.emulator.scrape_url_template
+
+    def _tell_operators(self, urls: Sequence[str]) -> None:
+        """Say who must know where the operators are."""
+        if self.emulator.alive:
+            self.emulator.set_operators(urls)
+        self.prometheus.set_operators(urls)
 
     def stop(self) -> None:
         """Stop everything; returns when no process is left. May be called again."""
@@ -142,7 +158,7 @@ class Rig:
         every = {
             **FAST,
             "prometheus_url": self.prometheus.url,
-            "scrape_url_template": self.emulator.scrape_url_template,
+            "scrape_url_template": self._scrape_url_template,
             "namespace": self.system_namespace,
             **settings,
         }
@@ -158,15 +174,23 @@ class Rig:
         if not wait:
             operator.ready_url = None
         self.operators[name] = operator
-        urls = [each.url for each in self.operators.values()]
-        self.emulator.set_operators(urls)
-        self.prometheus.set_operators(urls)
+        self._tell_operators([each.url for each in self.operators.values()])
         return operator.start()
 
     @property
     def custody(self) -> Custody:
         """Owns what the rig started; what a test starts with it ends with the rig at the latest."""
         return self._owner
+
+    def start_fleet(self, pods: int) -> FleetExporter:
+        """Start what plays all pods with the label ``app``, beside the emulator and unlike it.
+
+        An operator that is to see it takes its ``scrape_url_template``. Stop it after use.
+
+        Args:
+            pods: Of a pool, for the gateways' counters.
+        """
+        return FleetExporter(self._owner, self.cluster.kubeconfig, pods).start()
 
     def manage(
         self,
@@ -186,9 +210,7 @@ class Rig:
         for operator in self.operators.values():
             operator.stop()
         self.operators.clear()
-        if self.emulator.alive:
-            self.emulator.set_operators([])
-        self.prometheus.set_operators([])
+        self._tell_operators([])
 
     def apply_crds(self) -> None:
         """Install the product's CRDs and the rig's ScaleTarget."""

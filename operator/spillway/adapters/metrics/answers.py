@@ -16,6 +16,9 @@ Labels: TypeAlias = dict[str, str]
 Key: TypeAlias = tuple[str, str]
 
 
+_STRINGS = frozenset({str})
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What one query brought.
@@ -62,7 +65,8 @@ def read_answer(rows: object, query: Query) -> Answer:
 
 def _labels(row: object) -> Labels | None:
     labels = row.get("metric") if isinstance(row, dict) else None
-    if isinstance(labels, dict) and all(isinstance(value, str) for value in labels.values()):
+    # At once: a hundred thousand rows come here at each tick of a large fleet.
+    if isinstance(labels, dict) and set(map(type, labels.values())) <= _STRINGS:
         return labels
     return None
 

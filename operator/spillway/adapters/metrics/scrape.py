@@ -120,6 +120,7 @@ class EngineScraper:
         self._max_bytes = max_bytes
         self._clock = clock
         self._budget = _Budget(pages_per_second)
+        self._parsing = asyncio.Lock()
         self._session: aiohttp.ClientSession | None = None
         example = ScrapeTarget("uid", "namespace", "pod", "10.0.0.1")
         try:
@@ -211,7 +212,12 @@ class EngineScraper:
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 reason = " ".join(str(error).split())[:200] or type(error).__name__
                 return ScrapeError(ScrapeFailure.UNREACHABLE, reason)
-        page = parse_page(text, self._clock())
+        # One in a turn of the event loop: of pages that come together each waits for those before
+        # it, and everybody else for one alone.
+        read_at = self._clock()
+        async with self._parsing:
+            page = parse_page(text, read_at)
+            await asyncio.sleep(0)
         if page.running is None or page.waiting is None:
             return ScrapeError(
                 ScrapeFailure.NOT_AN_ENGINE,

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Rank: TypeAlias = tuple[str, str]
 Ranks: TypeAlias = dict[Rank, float]
 _NO_ANSWER = Answer()
+_NO_RANKS: Mapping[Rank, float] = MappingProxyType({})
 #: No engine has more KV-cache blocks than this; a larger number is not a count of blocks.
 _MOST_BLOCKS = 1e12
 
@@ -111,7 +112,7 @@ def read_engines(answers: Mapping[Signal, Answer], fresh: Freshness) -> EngineRe
     for key, running in series[Signal.RUNNING].items():
         if key in unusable:
             continue
-        of_pod = {signal: pods.get(key, {}) for signal, pods in series.items()}
+        of_pod = {signal: pods.get(key, _NO_RANKS) for signal, pods in series.items()}
         load = _load(running, of_pod, blocks.get(key, {}), gpus.get(key))
         if isinstance(load, str):
             unusable[key] = load
@@ -157,13 +158,17 @@ def _by_pod(answer: Answer) -> dict[Key, Ranks]:
     A series that comes twice (a pod that two jobs scrape, one of them with honorLabels) counts
     once, at the larger value, as ``max by`` does in the queries.
     """
-    pods: defaultdict[Key, Ranks] = defaultdict(dict)
+    pods: dict[Key, Ranks] = {}
     for labels, value in answer.samples:
         key = pod_key(labels)
-        if key is not None:
-            rank = (labels.get("model_name", ""), labels.get("engine", ""))
-            ranks = pods[key]
-            ranks[rank] = max(value, ranks.get(rank, value))
+        if key is None:
+            continue
+        rank = (labels.get("model_name", ""), labels.get("engine", ""))
+        ranks = pods.get(key)
+        if ranks is None:
+            pods[key] = {rank: value}
+        elif value > ranks.get(rank, -math.inf):
+            ranks[rank] = value
     return pods
 
 
@@ -189,6 +194,11 @@ def _gpu_utilization(answer: Answer) -> dict[Key, float]:
 
 def total(series: Mapping[Rank, float], ranks: Collection[Rank]) -> float | None:
     """Sum over all ranks; None when one of them is missing, for then it is not the sum."""
+    if len(ranks) == 1:
+        # Nearly every pod, and ten sums of each.
+        (only,) = ranks
+        value = series.get(only)
+        return value if value is not None and math.isfinite(value) else None
     if not all(rank in series for rank in ranks):
         return None
     result = sum(series[rank] for rank in ranks)
@@ -205,6 +215,10 @@ def mean_kv_usage(
         ranks: The ranks that must be in it.
         blocks: Cache blocks by engine label.
     """
+    if len(ranks) == 1:
+        (only,) = ranks
+        value = usage.get(only)
+        return value if value is not None and value <= 1.0 else None
     if not ranks or not all(rank in usage and usage[rank] <= 1.0 for rank in ranks):
         return None
     weights = {rank: blocks.get(rank[1], 0.0) for rank in ranks}
@@ -216,7 +230,7 @@ def mean_kv_usage(
 
 def _load(
     running: Ranks,
-    series: Mapping[Signal, Ranks],
+    series: Mapping[Signal, Mapping[Rank, float]],
     blocks: Mapping[str, float],
     gpu_utilization: float | None,
 ) -> ReplicaLoad | str:

@@ -1,0 +1,232 @@
+"""One size: an operator is started beside the fleet, looked at, put under stress, and stopped."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import requests
+
+from bench.scale.figures import Figures
+from tests.e2e.rig.fleet import looking
+from tests.e2e.rig.fleet.load import BUSY, BUSY_EVERY, SHORT, usual_rate
+from tests.e2e.rig.fleet.pools import name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bench.scale.scalerig import ScaleRig
+    from tests.e2e.rig.fleet.pools import Fleet
+    from tests.e2e.rig.operator_process import OperatorProcess
+
+CHURN_PODS_A_MINUTE: Final = 100.0
+#: A cold operator's first passes are no steady state: rates span a minute, forecasts begin.
+_SETTLE_SECONDS: Final = 45.0
+_TICK_SECONDS: Final = 15.0
+_FIRST_TICK_WITHIN: Final = 300.0
+_OVERFLOW_WITHIN: Final = 90.0
+_POLL_SECONDS: Final = 0.02
+#: Pools that are put into a shortage one after the other.
+_SHORT_POOLS: Final = 5
+_TICK_COUNT: Final = 'spillway_tick_seconds_count{loop="slow"}'
+
+
+class Size:
+    """Measures one size.
+
+    Args:
+        rig: Everything but the operator.
+        fleet: As it is.
+        steady_seconds: How long steady state is looked at.
+        tell: Progress, for a person.
+    """
+
+    def __init__(
+        self, rig: ScaleRig, fleet: Fleet, steady_seconds: float, tell: Callable[[str], None]
+    ) -> None:
+        self._rig, self._fleet = rig, fleet
+        self._steady_seconds = steady_seconds
+        self._tell = tell
+        self._name = f"scale{fleet.pools}"
+
+    def measure(self) -> Figures:
+        """All figures; takes some minutes.
+
+        Raises:
+            TimeoutError: The operator did not do what is measured.
+        """
+        began = time.monotonic()
+        operator = self._rig.start_shipped(self._name)
+        cold = self._first_tick(operator, began)
+        cold_page = looking.operator_page(operator.url)
+        self._await_statuses()
+        statuses = time.monotonic() - began - cold
+        self._tell(f"first pass after {cold:.1f} s, every status {statuses:.0f} s later")
+        time.sleep(_SETTLE_SECONDS)
+        steady = self._steady(operator)
+        change = self._change()
+        overflow = self._overflow(operator)
+        page = looking.operator_page(operator.url)
+        errors = sum(
+            page.total(name)
+            for name in ("spillway_pool_errors_total", "spillway_prometheus_query_failures_total")
+        )
+        leaderships = len(operator.log_lines(event="leadership changed", leads=True))
+        self._rig.stop_operators()
+        lag = cold_page.buckets("spillway_event_loop_lag_seconds")
+        return Figures(
+            pools=self._fleet.pools,
+            pods=self._fleet.pools * self._fleet.pods,
+            cold_start_seconds=cold,
+            cold_status_seconds=statuses,
+            cold_lag_p99_seconds=looking.quantile({}, lag, 0.99),
+            leaderships=leaderships,
+            errors=round(errors),
+            **steady,
+            **change,
+            **overflow,
+        )
+
+    def _first_tick(self, operator: OperatorProcess, began: float) -> float:
+        """Seconds until the first pass over all pools had ended."""
+        while time.monotonic() - began < _FIRST_TICK_WITHIN:
+            try:
+                if looking.operator_page(operator.url).value(_TICK_COUNT) >= 1:
+                    return time.monotonic() - began
+            except requests.RequestException:
+                if not operator.alive:
+                    break
+            time.sleep(0.1)
+        msg = (
+            f"no pass within {_FIRST_TICK_WITHIN:g} s; the operator's log ends:\n{operator.tail()}"
+        )
+        raise TimeoutError(msg)
+
+    def _await_statuses(self) -> None:
+        """Wait until every pool's status is of its spec, with room for the write limit."""
+        deadline = time.monotonic() + 60 + self._fleet.pools / 5
+        while (behind := self._fleet.behind()) > 0:
+            self._tell(f"{behind} of {self._fleet.pools} pools wait for their status")
+            if time.monotonic() > deadline:
+                msg = f"{behind} pools never got the status of their spec"
+                raise TimeoutError(msg)
+            time.sleep(1.0)
+
+    def _steady(self, operator: OperatorProcess) -> dict[str, Any]:
+        """Steady state while pods are replaced."""
+        before, cpu = looking.operator_page(operator.url), looking.process(operator.pid)
+        queries = looking.queries_answered(self._rig.prometheus.url)
+        since, monotonic = time.time(), time.monotonic()
+        chance = random.Random(self._fleet.pools)  # noqa: S311 - repeatable
+        self._tell(f"steady state for {self._steady_seconds:g} s")
+        churned = self._fleet.churn(CHURN_PODS_A_MINUTE, self._steady_seconds, chance)
+        seconds, until = time.monotonic() - monotonic, time.time()
+        then = looking.process(operator.pid)
+        after = looking.operator_page(operator.url)
+        answered = looking.queries_answered(self._rig.prometheus.url) - queries
+        ticks = looking.tick_seconds(
+            self._rig.prometheus, operator.url.removeprefix("http://"), since, until
+        )
+        passes = after.value(_TICK_COUNT) - before.value(_TICK_COUNT)
+        writes = looking.write_rate(self._rig.cluster, f"spillway-{self._name}", since, until)
+        self._tell(f"writes in steady state: {writes.by_resource}")
+        lag = [p.buckets("spillway_event_loop_lag_seconds") for p in (before, after)]
+        decided = [p.buckets("spillway_decision_seconds") for p in (before, after)]
+        return {
+            "ticks": round(passes),
+            "tick_p50_seconds": looking.at_rank(ticks, 0.5),
+            "tick_p99_seconds": looking.at_rank(ticks, 0.99),
+            "decision_mean_seconds": _mean("spillway_decision_seconds", before, after),
+            "decision_p99_seconds": looking.quantile(decided[0], decided[1], 0.99),
+            "queries_a_tick": answered / max(1.0, passes),
+            "lag_p99_seconds": looking.quantile(lag[0], lag[1], 0.99),
+            "lag_max_seconds": _bound(*lag),
+            "cpu_share": (then.cpu_seconds - cpu.cpu_seconds) / seconds,
+            "churned": churned,
+            "rss_mb": then.rss_mb,
+            "peak_mb": then.peak_mb,
+            "writes_per_second": writes.mean,
+            "writes_peak_per_second": writes.peak,
+        }
+
+    def _change(self) -> dict[str, Any]:
+        """Every pool's spec edited at once."""
+        since, began = time.time(), time.monotonic()
+        self._fleet.change_all(f"{random.SystemRandom().randrange(1500, 1999)}ms")
+        self._await_statuses()
+        seconds, until = time.monotonic() - began, time.time()
+        writes = looking.write_rate(self._rig.cluster, f"spillway-{self._name}", since, until)
+        self._tell(f"writes after a change of every spec: {writes.by_resource}")
+        return {
+            "change_writes_per_second": writes.mean,
+            "change_peak_per_second": writes.peak,
+            "change_seconds": seconds,
+        }
+
+    def _overflow(self, operator: OperatorProcess) -> dict[str, Any]:
+        """Shortages of single pools: of busy ones, and of usual ones."""
+        chance = random.Random(1)  # noqa: S311 - repeatable
+        before = looking.operator_page(operator.url)
+        pools = range(self._fleet.pools)
+        busy = [p for p in pools if p % BUSY_EVERY == BUSY_EVERY - 1][-_SHORT_POOLS:]
+        usual = [p for p in pools if p not in busy]
+        if not busy:
+            # Too few pools for one: one of them is made busy, and is known to be after two passes.
+            busy = [usual.pop()]
+            self._set(busy[0], BUSY)
+            time.sleep(3 * _TICK_SECONDS)
+        chosen = chance.sample(usual, min(2, len(usual)))
+        delays = [self._shortage(operator, pool) for pool in busy]
+        after = looking.operator_page(operator.url)
+        cold = [self._shortage(operator, pool) for pool in chosen]
+        told = [p.buckets("spillway_overflow_delay_seconds") for p in (before, after)]
+        return {
+            "overflow_p50_seconds": looking.at_rank(delays, 0.5),
+            "overflow_max_seconds": max(delays),
+            "overflow_cold_seconds": max(cold, default=math.nan),
+            "sample_to_value_seconds": _bound(*told),
+        }
+
+    def _shortage(self, operator: OperatorProcess, pool: int) -> float:
+        """Seconds from a shortage on the pods' pages to the value that gateways get."""
+        url = f"{operator.url}/v1/overflow/{self._fleet.namespace_of(pool)}/{name_of(pool)}"
+        deadline = time.monotonic() + _OVERFLOW_WITHIN
+        while _fraction(url) > 0 and time.monotonic() < deadline:
+            # One that bursts already would answer at once.
+            time.sleep(0.5)
+        began = self._set(pool, SHORT)
+        try:
+            while time.time() - began < _OVERFLOW_WITHIN:
+                if _fraction(url) > 0:
+                    delay = time.time() - began
+                    self._tell(f"{name_of(pool)}: its overflow was set after {delay:.2f} s")
+                    return delay
+                time.sleep(_POLL_SECONDS)
+        finally:
+            self._set(pool, usual_rate(pool))
+        return math.inf
+
+    def _set(self, pool: int, rate: float) -> float:
+        return self._rig.exporter.set_rate(self._fleet.namespace_of(pool), name_of(pool), rate)
+
+
+def _fraction(url: str) -> float:
+    """The share that gateways are told to send away; 0 without a value."""
+    answer = requests.get(url, timeout=10)
+    return float(answer.json()["fraction"]) if answer.status_code == 200 else 0.0
+
+
+def _mean(name: str, before: looking.Page, after: looking.Page) -> float:
+    count = after.value(f"{name}_count") - before.value(f"{name}_count")
+    return (after.value(f"{name}_sum") - before.value(f"{name}_sum")) / count if count else math.nan
+
+
+def _bound(before: dict[float, float], after: dict[float, float]) -> float:
+    """The lowest bound of a histogram below which all was that came in between two looks."""
+    bounds = sorted(after)
+    counts = [after[bound] - before.get(bound, 0.0) for bound in bounds]
+    if not counts or counts[-1] <= 0:
+        return math.nan
+    return next(b for b, count in zip(bounds, counts, strict=True) if count >= counts[-1])
