@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.e2e.rig.rig import Rig
     from tests.e2e.scenario import Scenario
 
-BUDGET_USD: Final = 6.0
+BUDGET_USD: Final = 100.0
 KILLS: Final = 3
 #: As test_overflow.py has it: emulated replicas that take no more than they are declared to.
 ENGINE: Final = {
@@ -38,9 +38,9 @@ BODY: Final[dict[str, Any]] = {
 
 
 def committed(pool: Scenario) -> float:
-    """US dollars that the stored ledger has spent or reserved this hour."""
+    """US dollars that the stored ledger has spent or reserved this month."""
     ledger = pool.ledger()
-    return 0.0 if ledger is None else float(ledger.committed(Period.HOUR))
+    return 0.0 if ledger is None else float(ledger.committed(Period.MONTH))
 
 
 def version(operator: OperatorProcess, pool: Scenario) -> int:
@@ -82,27 +82,33 @@ def made(
     )
 
 
-async def kill_at_a_grant(operator: OperatorProcess, pool: Scenario, seen: int) -> int:
-    """End the operator (SIGKILL) when it has made a grant after ``seen``; returns its version.
+async def kill_in_a_grant(
+    operator: OperatorProcess, pool: Scenario, cloud: ModelServer, seen: int
+) -> int:
+    """End the operator (SIGKILL) when a grant after ``seen`` begins to be spent; its version.
 
-    It has reserved, stored and published then, and has not been told what is spent of it.
+    It has reserved, stored, published and dealt out then, and has not been told what is spent.
     """
     ends = time.monotonic() + 60
-    while (now := await asyncio.to_thread(version, operator, pool)) <= seen:
-        assert time.monotonic() < ends, pool.status()
-        await asyncio.sleep(0.1)
+    now, paid = 0, cloud.answered
+    while now <= seen or cloud.answered <= paid:
+        if now <= seen:
+            paid = cloud.answered
+            now = await asyncio.to_thread(version, operator, pool)
+        assert time.monotonic() < ends, (now, cloud.answered, pool.status())
+        await asyncio.sleep(0.05)
     await asyncio.to_thread(operator.kill)
     return now
 
 
-async def test_an_operator_killed_at_each_grant_never_lets_litellm_spend_beyond_what_is_stored(
+async def test_an_operator_killed_in_each_grant_never_lets_litellm_spend_beyond_what_is_stored(
     operators: Rig, scenario: Callable[..., Scenario], measured: dict[str, float]
 ) -> None:
     operator = await asyncio.to_thread(operators.start_operator)
     pool = scenario(
         spec={
             "replicas": {"floor": 2, "max": 2},
-            "burst": {"driver": "LiteLLM", "budget": {"perHour": f"{BUDGET_USD:.2f}"}},
+            "burst": {"driver": "LiteLLM", "budget": {"perMonth": f"{BUDGET_USD:.2f}"}},
         },
         emulator=ENGINE,
     )
@@ -136,7 +142,7 @@ async def test_an_operator_killed_at_each_grant_never_lets_litellm_spend_beyond_
             clients = [asyncio.create_task(client()) for _ in range(80)]
             seen = 0
             for _ in range(KILLS):
-                seen = await kill_at_a_grant(operator, pool, seen)
+                seen = await kill_in_a_grant(operator, pool, cloud, seen)
                 for _ in range(10):
                     await look()
                     await asyncio.sleep(0.2)
