@@ -61,7 +61,10 @@ def lag_p99(before: Page, after: Page) -> float:
 
 
 class Follower:
-    """Looks at a pool's router all the time, from a thread of its own."""
+    """Looks all the time whether a pool's router has a value that holds, from a thread of its own.
+
+    How much it sends away is another matter: on a busy machine the emulated load ebbs too.
+    """
 
     def __init__(self, pool: Scenario) -> None:
         self.gaps: list[str] = []
@@ -81,7 +84,7 @@ class Follower:
         began = time.monotonic()
         while not self._stop.wait(0.25):
             value = self._pool.traffic()["overflow"]
-            if not (value and value["live"] and value["fraction"] > 0):
+            if not (value and value["live"]):
                 self.gaps.append(f"{time.monotonic() - began:.1f} s: {value}")
 
 
@@ -118,7 +121,7 @@ def _flood(rig: Rig, namespace: str, pools: int) -> float:
 def test_a_flood_of_pools_neither_takes_the_lease_nor_breaks_a_burst(
     operators: Rig, namespace: str, faults: Faults
 ) -> None:
-    rig, operator = operators, operators.start_operator()
+    rig, operator = operators, operators.start_operator("flooded")
     pool = Scenario(rig, namespace, spec=BURSTING)
     bursting(pool)
     flooded = rig.cluster.create_namespace()
@@ -135,6 +138,7 @@ def test_a_flood_of_pools_neither_takes_the_lease_nor_breaks_a_burst(
                 interval=1.0,
             )
             seconds = time.time() - ended
+            pool.wait("it bursts on", lambda: pool.traffic()["overflow"]["fraction"] > 0)
         lag = lag_p99(before, operator_page(operator.url))
         led = operator.log_lines(event="leadership changed")
         assert router.gaps == []
@@ -193,6 +197,7 @@ def test_two_hundred_pools_that_burst_at_once_stay_under_the_write_limit(
 ) -> None:
     rig = operators
     operator = rig.start_operator(
+        "crowded",
         scrape_url_template=exporter.scrape_url_template,
         # Prometheus does not know these pods, so that all of them are read by the second.
         scrape_pages_per_second=2 * BURSTING_POOLS,
