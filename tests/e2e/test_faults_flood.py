@@ -163,15 +163,15 @@ def test_a_flood_of_pools_neither_takes_the_lease_nor_breaks_a_burst(
 @pytest.fixture
 def exporter(operators: Rig) -> Iterator[FleetExporter]:
     """Plays the fleet's engines."""
-    started = operators.start_fleet(pods=2)
+    started = operators.start_fleet(pods=1)
     yield started
     started.stop()
 
 
 @pytest.fixture
 def fleet(operators: Rig) -> Iterator[Fleet]:
-    """Two hundred pools that may have no more replicas than they have."""
-    made = Fleet(operators.cluster, pods=2, prefix="burst", max_replicas=2)
+    """Two hundred pools of one replica that may have no more."""
+    made = Fleet(operators.cluster, pods=1, prefix="burst", max_replicas=1)
     made.grow(BURSTING_POOLS)
     yield made
     made.remove()
@@ -199,10 +199,10 @@ def test_two_hundred_pools_that_burst_at_once_stay_under_the_write_limit(
     operator = rig.start_operator(
         "crowded",
         scrape_url_template=exporter.scrape_url_template,
-        # Prometheus does not know these pods, so that all of them are read by the second.
-        scrape_pages_per_second=2 * BURSTING_POOLS,
+        # As shipped, or near it: the rig's Prometheus does not know these pods, so that all their
+        # own pages are read by the second, which is what two hundred a second allow.
         fast_tick_seconds=1.0,
-        slow_tick_seconds=5.0,
+        slow_tick_seconds=10.0,
     )
     wait_for("every pool has a status", fleet.behind, lambda n: n == 0, timeout=90, interval=1.0)
     before, since = operator_page(operator.url), time.time()
@@ -213,8 +213,8 @@ def test_two_hundred_pools_that_burst_at_once_stay_under_the_write_limit(
         "all pools burst",
         lambda: _bursting(operator, fleet),
         lambda n: n == BURSTING_POOLS,
-        timeout=60,
-        interval=0.5,
+        timeout=90,
+        interval=1.0,
     )
     seconds = time.time() - began
     # Long enough that every annotation is renewed once, at half of its stretched life.
