@@ -61,7 +61,10 @@ def lag_p99(before: Page, after: Page) -> float:
 
 
 class Follower:
-    """Looks at a pool's router all the time, from a thread of its own."""
+    """Looks all the time whether a pool's router has a value that holds, from a thread of its own.
+
+    How much it sends away is another matter: on a busy machine the emulated load ebbs too.
+    """
 
     def __init__(self, pool: Scenario) -> None:
         self.gaps: list[str] = []
@@ -81,7 +84,7 @@ class Follower:
         began = time.monotonic()
         while not self._stop.wait(0.25):
             value = self._pool.traffic()["overflow"]
-            if not (value and value["live"] and value["fraction"] > 0):
+            if not (value and value["live"]):
                 self.gaps.append(f"{time.monotonic() - began:.1f} s: {value}")
 
 
@@ -118,7 +121,7 @@ def _flood(rig: Rig, namespace: str, pools: int) -> float:
 def test_a_flood_of_pools_neither_takes_the_lease_nor_breaks_a_burst(
     operators: Rig, namespace: str, faults: Faults
 ) -> None:
-    rig, operator = operators, operators.start_operator()
+    rig, operator = operators, operators.start_operator("flooded")
     pool = Scenario(rig, namespace, spec=BURSTING)
     bursting(pool)
     flooded = rig.cluster.create_namespace()
@@ -135,6 +138,7 @@ def test_a_flood_of_pools_neither_takes_the_lease_nor_breaks_a_burst(
                 interval=1.0,
             )
             seconds = time.time() - ended
+            pool.wait("it bursts on", lambda: pool.traffic()["overflow"]["fraction"] > 0)
         lag = lag_p99(before, operator_page(operator.url))
         led = operator.log_lines(event="leadership changed")
         assert router.gaps == []
@@ -159,15 +163,15 @@ def test_a_flood_of_pools_neither_takes_the_lease_nor_breaks_a_burst(
 @pytest.fixture
 def exporter(operators: Rig) -> Iterator[FleetExporter]:
     """Plays the fleet's engines."""
-    started = operators.start_fleet(pods=2)
+    started = operators.start_fleet(pods=1)
     yield started
     started.stop()
 
 
 @pytest.fixture
 def fleet(operators: Rig) -> Iterator[Fleet]:
-    """Two hundred pools that may have no more replicas than they have."""
-    made = Fleet(operators.cluster, pods=2, prefix="burst", max_replicas=2)
+    """Two hundred pools of one replica that may have no more."""
+    made = Fleet(operators.cluster, pods=1, prefix="burst", max_replicas=1)
     made.grow(BURSTING_POOLS)
     yield made
     made.remove()
@@ -193,11 +197,12 @@ def test_two_hundred_pools_that_burst_at_once_stay_under_the_write_limit(
 ) -> None:
     rig = operators
     operator = rig.start_operator(
+        "crowded",
         scrape_url_template=exporter.scrape_url_template,
-        # Prometheus does not know these pods, so that all of them are read by the second.
-        scrape_pages_per_second=2 * BURSTING_POOLS,
+        # As shipped, or near it: the rig's Prometheus does not know these pods, so that all their
+        # own pages are read by the second, which is what two hundred a second allow.
         fast_tick_seconds=1.0,
-        slow_tick_seconds=5.0,
+        slow_tick_seconds=10.0,
     )
     wait_for("every pool has a status", fleet.behind, lambda n: n == 0, timeout=90, interval=1.0)
     before, since = operator_page(operator.url), time.time()
@@ -208,8 +213,8 @@ def test_two_hundred_pools_that_burst_at_once_stay_under_the_write_limit(
         "all pools burst",
         lambda: _bursting(operator, fleet),
         lambda n: n == BURSTING_POOLS,
-        timeout=60,
-        interval=0.5,
+        timeout=90,
+        interval=1.0,
     )
     seconds = time.time() - began
     # Long enough that every annotation is renewed once, at half of its stretched life.

@@ -46,8 +46,8 @@ log = structlog.get_logger(__name__)
 
 #: A direct sample older than this many ticks is left to Prometheus' slower one.
 _FRESH_TICKS: Final = 4.0
-#: Annotation renewals of all bursting pools together stay below this many a second: a lease is
-#: renewed at half of its life, so it must last at least 2 n / this.
+#: Annotation renewals of all pools together stay below this many a second: a lease is renewed at
+#: half of its life, so it must last at least 2 n / this.
 _RENEWALS_PER_SECOND: Final = 10.0
 #: Settlements alone are stored no more often than this; grants are stored before they are used.
 _STORE_SECONDS: Final = 60.0
@@ -237,8 +237,8 @@ class FastLoop:
             for _, runtime in pools:
                 runtime.ungranted_at = time.time()
             return
-        bursting = sum(_bursts(runtime) for _, runtime in pools)
-        lease = max(self._settings.overflow_lease_seconds, 2 * bursting / _RENEWALS_PER_SECOND)
+        renewed = sum(_is_renewed(runtime) for _, runtime in pools)
+        lease = max(self._settings.overflow_lease_seconds, 2 * renewed / _RENEWALS_PER_SECOND)
         results = await self._computed(pools, lease)
         unsaved = await self._ledgers.save(self._to_store(results))
         pace = Pace()
@@ -376,6 +376,11 @@ class FastLoop:
             )
             self._slow.wake(runtime.key)
         self._annotator.publish(pool, runtime, value, lease_seconds)
+
+
+def _is_renewed(runtime: PoolRuntime) -> bool:
+    """Whether the pool's value may spend: also where nothing leaves yet, by an allowance."""
+    return runtime.overflow is not None and not runtime.overflow.idle
 
 
 def _bursts(runtime: PoolRuntime) -> bool:

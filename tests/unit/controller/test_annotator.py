@@ -14,6 +14,7 @@ from spillway.adapters.kube.errors import Forbidden
 from spillway.api.inferencepool import Mode
 from spillway.api.names import OVERFLOW_ANNOTATION
 from spillway.api.reasons import Reason
+from spillway.controller import annotator
 from spillway.controller.annotator import Annotator
 from spillway.controller.runtime import PoolRuntime, Runtimes
 from spillway.core.overflow import Allowance, OverflowValue, ProviderShare, to_json
@@ -250,3 +251,28 @@ async def test_without_the_lease_nothing_is_written() -> None:
     setting.seams.lease.leads = False
     await setting.publish(value())
     assert setting.written == []
+
+
+async def test_two_hundred_values_do_not_all_book_a_place_at_the_write_limit() -> None:
+    setting = Setting()
+    begun, go_on = 0, asyncio.Event()
+
+    async def write_overflow(*_: Any) -> str:
+        nonlocal begun
+        begun += 1
+        await go_on.wait()
+        return "2"
+
+    setting.annotator._writer = cast("Any", SimpleNamespace(write_overflow=write_overflow))
+    pools = [fakes.pool(f"pool{n}", burst=fakes.burst_spec()) for n in range(200)]
+    runtimes = [Runtimes(lambda _: None).of(pool, time.time()) for pool in pools]
+    for pool, runtime in zip(pools, runtimes, strict=True):
+        setting.annotator.publish(pool, runtime, value(), LEASE)
+    await asyncio.sleep(0.01)
+    assert begun == annotator._AT_ONCE
+    # One that has waited is written as it is by then.
+    runtimes[-1].overflow = value(0.9)
+    go_on.set()
+    await asyncio.gather(*setting.annotator._writing.values())
+    assert begun == 200
+    assert [json.loads(r.annotation or "")["fraction"] for r in runtimes[-2:]] == [0.5, 0.9]

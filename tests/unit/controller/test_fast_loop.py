@@ -26,8 +26,8 @@ from spillway.controller.settings import Settings
 from spillway.core.burst import overflow_inputs
 from spillway.core.facts import GatewayLoad
 from spillway.core.fast import fast_step
-from spillway.core.ledger import from_json
-from spillway.core.overflow import to_json
+from spillway.core.ledger import PoolLedger, from_json
+from spillway.core.overflow import Allowance, to_json
 from spillway.core.pool import step
 from tests.unit.adapters.kube.fake_api import until
 from tests.unit.controller import fakes
@@ -564,3 +564,23 @@ async def test_hot_pools_beyond_the_budget_are_read_by_turns() -> None:
     read = {pod.split("-")[0] for asked in setting.seams.scraper.asked for pod in asked}
     assert read == {"a", "b", "c"}
     assert all(len(asked) <= 2 for asked in setting.seams.scraper.asked)
+
+
+async def test_values_that_may_spend_and_do_not_yet_are_renewed_too_and_stretch_the_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fast_loop, "_RENEWALS_PER_SECOND", 0.02)
+    setting = Setting()
+    bursts = await setting.add("a")
+    near = await setting.add("b", arrivals=16.0)
+    await setting.tick()
+    assert fraction(bursts) > 0
+    assert near.overflow is not None
+    before = bursts.overflow
+    near.overflow = replace(near.overflow, allowance=Allowance(10, 1.0))
+    bursts.ledger = PoolLedger.empty("UTC", time.time())
+    await setting.tick()
+    assert bursts.overflow is not before
+    assert bursts.overflow is not None
+    # Two of them at one in fifty seconds, each at half of its life.
+    assert bursts.overflow.until - time.time() == pytest.approx(200.0, abs=2.0)
