@@ -18,6 +18,7 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self._of_pools: list[Gauge | Counter] = []
         self._models: dict[tuple[str, str], str] = {}
+        self._reasons: dict[tuple[str, str], str] = {}
         gauge = self._pool_gauge
         self.replicas = gauge("replicas", "Replicas by what they do.", "role")
         self.desired = gauge("desired_replicas", "Serving replicas that the decision asks for.")
@@ -172,15 +173,19 @@ class Telemetry:
         self.latency_target.labels(*key, model_name, "ttft").set(ttft)
         self.latency_target.labels(*key, model_name, "tpot").set(tpot)
 
-    def set_overflow_reason(self, namespace: str, pool: str, before: str, reason: str) -> None:
-        """Mark the one reason that holds; the one before it goes."""
-        if before and before != reason:
-            self.overflow_reason.remove(namespace, pool, before)
-        self.overflow_reason.labels(namespace, pool, reason).set(1)
+    def set_overflow_reason(self, namespace: str, pool: str, reason: str) -> None:
+        """Mark the one reason that holds; the one that was shown before it goes."""
+        key = (namespace, pool)
+        before = self._reasons.get(key, reason)
+        if before != reason:
+            self.overflow_reason.remove(*key, before)
+        self._reasons[key] = reason
+        self.overflow_reason.labels(*key, reason).set(1)
 
     def forget(self, namespace: str, pool: str) -> None:
         """Drop every series of a pool that is gone."""
         self._models.pop((namespace, pool), None)
+        self._reasons.pop((namespace, pool), None)
         for metric in self._of_pools:
             metric.remove_by_labels({"namespace": namespace, "pool": pool})
 

@@ -362,9 +362,7 @@ class FastLoop:
         self._telemetry.overflow_fraction.labels(*runtime.key).set(value.fraction)
         admitted = math.nan if value.admit is None else value.admit.in_flight
         self._telemetry.overflow_admit.labels(*runtime.key).set(admitted)
-        self._telemetry.set_overflow_reason(
-            *runtime.key, before.reason if before else "", value.reason
-        )
+        self._telemetry.set_overflow_reason(*runtime.key, value.reason)
         if before is None or (before.fraction > 0) is not (value.fraction > 0):
             log.info(
                 "overflow",

@@ -81,8 +81,8 @@ def test_labels_come_from_a_small_vocabulary() -> None:
 
 def test_the_reason_of_overflow_is_one() -> None:
     telemetry = Telemetry()
-    telemetry.set_overflow_reason("ns", "a", "", "NoData")
-    telemetry.set_overflow_reason("ns", "a", "NoData", "Shortage")
+    telemetry.set_overflow_reason("ns", "a", "NoData")
+    telemetry.set_overflow_reason("ns", "a", "Shortage")
     shown = [line for line in series(telemetry) if line.startswith("spillway_overflow_reason")]
     assert shown == ['spillway_overflow_reason{namespace="ns",pool="a",reason="Shortage"} 1.0']
 
