@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -179,7 +180,9 @@ def exporter(operators: Rig) -> Iterator[FleetExporter]:
 @pytest.fixture
 def fleet(operators: Rig) -> Iterator[Fleet]:
     """Two hundred pools of one replica that may have no more."""
-    made = Fleet(operators.cluster, pods=1, prefix="burst", max_replicas=1)
+    # Namespaces end when they will, so a second try has others.
+    prefix = f"burst-{secrets.token_hex(2)}"
+    made = Fleet(operators.cluster, pods=1, prefix=prefix, max_replicas=1)
     made.grow(BURSTING_POOLS)
     yield made
     made.remove()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import secrets
 import signal
 import statistics
 import time
@@ -53,6 +54,9 @@ KINDS: Final = (
 )  # fmt: skip
 #: Tasks and files that come and go by themselves: requests on their way, a connection of each pool.
 LOOSE: Final = 12
+#: Pages that are read at once, of which each leaves a connection for the next one. How many are kept
+#: depends on how many fell due together; one for each pod that ever was would be more than these.
+KEPT_CONNECTIONS: Final = 64
 
 
 @pytest.fixture
@@ -66,7 +70,9 @@ def exporter(operators: Rig) -> Iterator[FleetExporter]:
 @pytest.fixture
 def fleet(operators: Rig) -> Iterator[Fleet]:
     """A few pools that stay; more come and go."""
-    made = Fleet(operators.cluster, PODS, prefix="soak", startup_seconds=(0, 1))
+    # Namespaces end when they will, so a second try has others.
+    prefix = f"soak-{secrets.token_hex(2)}"
+    made = Fleet(operators.cluster, PODS, prefix=prefix, startup_seconds=(0, 1))
     made.grow(STAYING)
     yield made
     made.remove()
@@ -156,7 +162,7 @@ def test_an_operator_that_has_seen_pools_come_and_go_holds_no_more_than_before(
     measured[f"soak: MB of resident memory more after {rounds} rounds"] = grown
 
     assert len(after["tasks"]) <= len(before["tasks"]) + LOOSE, (before["tasks"], after["tasks"])
-    assert after["files"] <= before["files"] + LOOSE
+    assert after["files"] <= before["files"] + LOOSE + KEPT_CONNECTIONS
     for kind in KINDS:
         had, has = before["objects"].get(kind, 0), after["objects"].get(kind, 0)
         # A pod that is being replaced exists twice for a moment.
