@@ -54,8 +54,8 @@ KINDS: Final = (
 )  # fmt: skip
 #: Tasks and files that come and go by themselves: requests on their way, a connection of each pool.
 LOOSE: Final = 12
-#: Pages that are read at once, of which each leaves a connection for the next one. How many are kept
-#: depends on how many fell due together; one for each pod that ever was would be more than these.
+#: Pages that are read at once, of which each leaves a connection for the next one. How many are
+#: kept depends on how many fell due together; one for each pod that ever was would be more.
 KEPT_CONNECTIONS: Final = 64
 
 
