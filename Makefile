@@ -84,7 +84,7 @@ test-nightly: venv ## 10,000 examples of each, other ones every time, and an hou
 
 test-e2e: venv ## the end-to-end tests alone
 	$(if $(filter local,$(CLUSTER)),$(BIN)/python -m tests.e2e.rig.binaries)
-	$(PYTEST) tests/e2e --cluster=$(CLUSTER) -n $(RIGS) --dist loadfile -v -raR --durations=25 --reruns $(RERUNS)
+	$(PYTEST) tests/e2e --cluster=$(CLUSTER) -n $(RIGS) --dist loadfile -v -raR --rerun-show-tracebacks --durations=25 --reruns $(RERUNS)
 
 reliability: venv ## run the tests of faults and write the table of docs/reliability.md
 	SPILLWAY_FLOOD_POOLS=1000 $(PYTEST) tests/e2e/test_faults_*.py tests/e2e/test_leadership.py tests/e2e/test_data_faults.py \

@@ -8,12 +8,11 @@ Tests run the Lua files themselves; Argo CD reads them from its ConfigMap.
 
 from __future__ import annotations
 
-import argparse
-import sys
 from typing import Final
 
 import yaml
 
+from tools.generated import write_or_check
 from tools.helm import ROOT
 
 FOLDER: Final = ROOT / "manifests" / "argocd"
@@ -69,16 +68,7 @@ def config_map() -> str:
 
 def main() -> int:
     """Write the file, or compare."""
-    parser = argparse.ArgumentParser(description="Writes Argo CD's ConfigMap from the Lua files.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
-    text = config_map()
-    if parser.parse_args().check:
-        if TARGET.is_file() and TARGET.read_text(encoding="utf-8") == text:
-            return 0
-        sys.stderr.write(f"{TARGET.name} is stale: run make manifests\n")
-        return 1
-    TARGET.write_text(text, encoding="utf-8")
-    return 0
+    return write_or_check("Writes Argo CD's ConfigMap from the Lua files.", TARGET, config_map)
 
 
 if __name__ == "__main__":

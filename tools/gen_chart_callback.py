@@ -8,12 +8,11 @@ Helm packs what is in the chart's folder alone, and the file has one place in th
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 from typing import Final
 
 from spillway.gateways import litellm_callback
+from tools.generated import write_or_check
 from tools.helm import CHART
 
 SOURCE: Final = Path(litellm_callback.__file__)
@@ -22,16 +21,11 @@ TARGET: Final = CHART / "files" / "litellm_callback.py"
 
 def main() -> int:
     """Write the file, or compare."""
-    parser = argparse.ArgumentParser(description="Copies LiteLLM's callback into the chart.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
-    text = SOURCE.read_text(encoding="utf-8")
-    if parser.parse_args().check:
-        if TARGET.is_file() and TARGET.read_text(encoding="utf-8") == text:
-            return 0
-        sys.stderr.write(f"{TARGET.name} is stale: run make manifests\n")
-        return 1
-    TARGET.write_text(text, encoding="utf-8")
-    return 0
+    return write_or_check(
+        "Copies LiteLLM's callback into the chart.",
+        TARGET,
+        lambda: SOURCE.read_text(encoding="utf-8"),
+    )
 
 
 if __name__ == "__main__":

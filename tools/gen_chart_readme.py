@@ -6,13 +6,12 @@ python -m tools.gen_chart_readme --check    # exit 1 when it is stale
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
+from tools.generated import write_or_check
 from tools.helm import CHART
 
 if TYPE_CHECKING:
@@ -74,16 +73,7 @@ def readme() -> str:
 
 def main() -> int:
     """Write the file, or compare."""
-    parser = argparse.ArgumentParser(description="Writes the chart's README.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
-    text = readme()
-    if parser.parse_args().check:
-        if TARGET.is_file() and TARGET.read_text(encoding="utf-8") == text:
-            return 0
-        sys.stderr.write(f"{TARGET.name} is stale: run make manifests\n")
-        return 1
-    TARGET.write_text(text, encoding="utf-8")
-    return 0
+    return write_or_check("Writes the chart's README.", TARGET, readme)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,11 @@ made from that, so that a change of a query is one line in a review.
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from tools.generated import write_or_check
 from tools.helm import CHART
 
 if TYPE_CHECKING:
@@ -309,16 +308,11 @@ def _dashed(legend: str) -> dict[str, Any]:
 
 def main() -> int:
     """Write the file, or compare."""
-    parser = argparse.ArgumentParser(description="Writes the chart's Grafana dashboard.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if stale")
-    text = json.dumps(dashboard(), indent=2) + "\n"
-    if parser.parse_args().check:
-        if TARGET.is_file() and TARGET.read_text(encoding="utf-8") == text:
-            return 0
-        sys.stderr.write(f"{TARGET.name} is stale: run make manifests\n")
-        return 1
-    TARGET.write_text(text, encoding="utf-8")
-    return 0
+    return write_or_check(
+        "Writes the chart's Grafana dashboard.",
+        TARGET,
+        lambda: json.dumps(dashboard(), indent=2) + "\n",
+    )
 
 
 if __name__ == "__main__":

@@ -13,8 +13,6 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from spillway.api.reasons import Reason
-from spillway.core.overflow import Admit, Allowance, OverflowValue, ProviderShare
 from spillway.edge.settings import EdgeSettings
 from tests.e2e.rig.decider import Decider
 from tests.e2e.rig.edge import Edge
@@ -59,30 +57,6 @@ class World:
     names: NameServer
     session: aiohttp.ClientSession
     problems: list[str] = field(default_factory=list)
-
-    def say(
-        self,
-        in_flight: int = 10,
-        requests: int = 100_000,
-        usd: float = 1e6,
-        seconds: float = 60.0,
-        **changes: Any,
-    ) -> None:
-        """Set the value; its version is one more than before unless told."""
-        before = self.decider.value
-        self.decider.value = OverflowValue(
-            **{
-                "version": 1 if before is None else before.version + 1,
-                "epoch": 1,
-                "until": time.time() + seconds,
-                "fraction": 0.5,
-                "admit": Admit(in_flight),
-                "allowance": Allowance(requests, usd),
-                "providers": (ProviderShare("a", 0.5), ProviderShare("b", 0.0)),
-                "reason": Reason.SHORTAGE,
-                **changes,
-            }
-        )
 
     async def ask(
         self, edge: int = 0, *, stream: bool = False, headers: dict[str, str] | None = None
@@ -192,7 +166,7 @@ async def test_what_is_in_flight_stays_within_the_bound_and_the_rest_is_paid(
     custody: Custody,
 ) -> None:
     async with world(custody, "bound") as w:
-        w.say(in_flight=10)
+        w.decider.say(in_flight=10)
         await w.settle()
         w.reset()
         answered: Counter[str] = Counter()
@@ -208,7 +182,7 @@ async def test_what_is_in_flight_stays_within_the_bound_and_the_rest_is_paid(
 
 async def test_several_edges_share_the_bound_and_the_allowance(custody: Custody) -> None:
     async with world(custody, "shared", edges=2) as w:
-        w.say(in_flight=12)
+        w.decider.say(in_flight=12)
         for _ in range(3):
             await w.settle()
         w.reset()
@@ -223,10 +197,10 @@ async def test_several_edges_share_the_bound_and_the_allowance(custody: Custody)
 async def _count_spent(w: World, requests: int) -> int:
     """Requests paid under a new version, with all workers of all edges at it."""
     # What an older one allows may be spent until a worker sees the newer.
-    w.say(in_flight=0, requests=0)
+    w.decider.say(in_flight=0, requests=0)
     await w.settle()
     before = sum(cloud.answered for cloud in w.clouds)
-    w.say(in_flight=0, requests=requests)
+    w.decider.say(in_flight=0, requests=requests)
     for _ in range(8):
         for edge in range(len(w.edges)):
             await w.burst(20, edge=edge)
@@ -241,7 +215,7 @@ async def test_ten_thousand_requests_under_full_overload_and_no_marked_one_leave
         "headers": [{"name": "x-data-class", "values": ["restricted"]}, {"name": "x-spillway-stay"}]
     }
     async with world(custody, "marked", keep_alive=True, stays=stays) as w:
-        w.say(in_flight=4)
+        w.decider.say(in_flight=4)
         for replica in w.replicas:
             replica.seconds = 0.005
         await w.settle()
@@ -273,7 +247,7 @@ async def test_a_value_that_has_ended_keeps_all_local_and_a_dead_operator_stops_
 ) -> None:
     async with world(custody, "lease") as w:
         assert await w.burst(40) == {LOCAL: 40}, "no value yet"
-        w.say(in_flight=2, seconds=8.0)
+        w.decider.say(in_flight=2, seconds=8.0)
         ends = time.monotonic() + 8.0
         await w.settle()
         await w.decider.stop()
@@ -281,7 +255,7 @@ async def test_a_value_that_has_ended_keeps_all_local_and_a_dead_operator_stops_
         await asyncio.sleep(max(0.0, ends - time.monotonic()))
         assert await w.burst(40) == {LOCAL: 40}, "and ends"
         await w.decider.start()
-        w.say(in_flight=2)
+        w.decider.say(in_flight=2)
         await asyncio.sleep(8.5)
         await w.settle()
         assert (await w.burst(40))["a"] > 30, "back by itself"
@@ -294,7 +268,7 @@ async def test_the_allowance_is_spent_exactly_and_the_ledger_counts_what_the_clo
     async with world(custody, "allowance") as w:
         assert await _count_spent(w, requests=50) == 50
         for kind in (False, True):
-            w.say(in_flight=3, requests=1000)
+            w.decider.say(in_flight=3, requests=1000)
             await w.settle()
             await w.burst(100, stream=kind)
         await asyncio.sleep(0.3)
@@ -315,7 +289,7 @@ async def test_the_allowance_is_spent_exactly_and_the_ledger_counts_what_the_clo
 
 async def test_a_dead_replica_costs_a_retry_and_not_a_payment(custody: Custody) -> None:
     async with world(custody, "dead") as w:
-        w.say(in_flight=1000)
+        w.decider.say(in_flight=1000)
         await w.settle()
         await w.replicas[1].stop()
         w.reset()
@@ -330,7 +304,7 @@ async def test_a_provider_that_is_full_hands_on_and_without_any_the_replicas_que
     custody: Custody,
 ) -> None:
     async with world(custody, "failing") as w:
-        w.say(in_flight=2)
+        w.decider.say(in_flight=2)
         await w.settle()
         a, b = w.clouds
         a.status, a.headers = 429, {"Retry-After": "3"}

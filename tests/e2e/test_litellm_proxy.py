@@ -16,9 +16,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from spillway.api.inferencepool import Budget
-from spillway.api.reasons import Reason
 from spillway.core.ledger import Period, PoolLedger, reserve, settle
-from spillway.core.overflow import Admit, Allowance, OverflowValue, ProviderShare
 from tests.e2e.rig.decider import Decider
 from tests.e2e.rig.litellm import MASTER_KEY, LiteLLM, deployment
 from tests.e2e.rig.model_servers import ModelServer
@@ -75,26 +73,6 @@ class World:
     clouds: list[ModelServer]
     session: aiohttp.ClientSession
     problems: list[str] = field(default_factory=list)
-
-    def say(
-        self,
-        in_flight: int = 10,
-        requests: int = 100_000,
-        usd: float = 1e6,
-        seconds: float = 60.0,
-    ) -> None:
-        """Set the value; its version is one more than before."""
-        before = self.decider.value
-        self.decider.value = OverflowValue(
-            version=1 if before is None else before.version + 1,
-            epoch=1,
-            until=time.time() + seconds,
-            fraction=0.5,
-            admit=Admit(in_flight),
-            allowance=Allowance(requests, usd),
-            providers=(ProviderShare("a", 0.5), ProviderShare("b", 0.0)),
-            reason=Reason.SHORTAGE,
-        )
 
     async def ask(
         self,
@@ -250,7 +228,7 @@ async def test_under_full_overload_no_marked_request_leaves_while_replicas_answe
     custody: Custody, measured: dict[str, float]
 ) -> None:
     async with world(custody, "marked") as w:
-        w.say(in_flight=2)
+        w.decider.say(in_flight=2)
         await w.ask()
         await w.settle()
         w.reset()
@@ -302,12 +280,12 @@ async def test_the_ledger_counts_the_tokens_and_dollars_that_the_cloud_counts(
     custody: Custody,
 ) -> None:
     async with world(custody, "ledger") as w:
-        w.say(in_flight=0, requests=0)
+        w.decider.say(in_flight=0, requests=0)
         await w.ask()
         await w.settle()
         ledger = settle(PoolLedger.empty("UTC", time.time()), 0.0, 0.0, time.time())
         ledger, allowance = reserve(ledger, 1.0, 200, Budget(per_day=Decimal(5)), time.time())
-        w.say(in_flight=0, requests=allowance.requests, usd=allowance.usd)
+        w.decider.say(in_flight=0, requests=allowance.requests, usd=allowance.usd)
         await w.settle()
         w.reset()
         for number in range(60):
@@ -335,18 +313,18 @@ async def test_the_allowance_is_never_passed_also_while_the_replicas_cool_down(
     custody: Custody,
 ) -> None:
     async with world(custody, "allowance", cooldown_time=30, allowed_fails=0) as w:
-        w.say(in_flight=2, requests=0)
+        w.decider.say(in_flight=2, requests=0)
         await w.ask()
         await w.settle()
         w.reset()
-        w.say(in_flight=2, requests=30)
+        w.decider.say(in_flight=2, requests=30)
         await w.settle()
         for _ in range(3):
             await w.burst(30)
         assert w.paid == 30, "all of it, and no more"
         assert w.problems == []
         w.local.status = 503
-        w.say(in_flight=1000, requests=20)
+        w.decider.say(in_flight=1000, requests=20)
         await w.settle()
         w.reset()
         for _ in range(4):
@@ -363,7 +341,7 @@ async def test_the_allowance_is_never_passed_also_while_the_replicas_cool_down(
 
 async def test_a_client_that_hangs_up_gives_its_place_back(custody: Custody) -> None:
     async with world(custody, "hangup") as w:
-        w.say(in_flight=4)
+        w.decider.say(in_flight=4)
         await w.ask()
         await w.settle()
         w.reset()
@@ -390,7 +368,7 @@ async def test_a_client_that_hangs_up_gives_its_place_back(custody: Custody) -> 
 async def test_a_value_that_ends_or_grows_old_keeps_all_local(custody: Custody) -> None:
     async with world(custody, "stale") as w:
         assert await w.burst(10) == {LOCAL: 10}, "no value yet"
-        w.say(in_flight=0)
+        w.decider.say(in_flight=0)
         await w.settle()
         assert await w.burst(10) == {"a": 10}
         await w.decider.stop()
@@ -400,7 +378,7 @@ async def test_a_value_that_ends_or_grows_old_keeps_all_local(custody: Custody) 
         await w.decider.start()
         await w.settle()
         assert await w.burst(10) == {"a": 10}, "back by itself"
-        w.say(in_flight=0, seconds=5.0)
+        w.decider.say(in_flight=0, seconds=5.0)
         ends = time.monotonic() + 5.0
         await asyncio.sleep(max(0.0, ends - time.monotonic()) + 0.5)
         assert await w.burst(10) == {LOCAL: 10}, "it has ended"

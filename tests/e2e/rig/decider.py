@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
 
-from spillway.core.overflow import OverflowValue, to_dict
+from spillway.api.reasons import Reason
+from spillway.core.overflow import Admit, Allowance, OverflowValue, ProviderShare, to_dict
 from spillway.core.sharing import Sharing, parse_report, share
 
 if TYPE_CHECKING:
@@ -32,6 +33,37 @@ class Decider:
     reports: int = 0
     sharing: Sharing = field(default_factory=Sharing)
     _runner: web.AppRunner | None = None
+
+    def say(
+        self,
+        in_flight: int = 10,
+        requests: int = 100_000,
+        usd: float = 1e6,
+        seconds: float = 60.0,
+        **changes: Any,
+    ) -> None:
+        """Set the value; its version is one more than before unless told.
+
+        Args:
+            in_flight: Requests in flight that may be admitted.
+            requests: Requests that may leave.
+            usd: What they may cost.
+            seconds: Until the value ends.
+            changes: Other fields of the value.
+        """
+        self.value = OverflowValue(
+            **{
+                "version": 1 if self.value is None else self.value.version + 1,
+                "epoch": 1,
+                "until": time.time() + seconds,
+                "fraction": 0.5,
+                "admit": Admit(in_flight),
+                "allowance": Allowance(requests, usd),
+                "providers": (ProviderShare("a", 0.5), ProviderShare("b", 0.0)),
+                "reason": Reason.SHORTAGE,
+                **changes,
+            }
+        )
 
     async def start(self) -> Self:
         """Listen; on the port it had, after a stop."""
