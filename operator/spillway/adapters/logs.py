@@ -1,4 +1,4 @@
-"""JSON log lines by structlog, the standard library's (Kopf's, aiohttp's) included."""
+"""Log lines by structlog: the operator's are JSON, the standard library's (Kopf's) included."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import logging
 import sys
 
 import structlog
+
+
+def to_stderr() -> None:
+    """Send log lines to stderr in words, so that they never mix with what a command prints."""
+    # Made anew for each line: stderr may have been replaced since.
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
 def configure(level: str) -> None:

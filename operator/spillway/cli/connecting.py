@@ -38,7 +38,10 @@ def ask(
 ) -> Answer:
     """Connect, do the work, and close; what goes wrong ends the command with its code."""
     # Here, not above: help and commands that read files need no client.
+    from spillway.adapters import logs
     from spillway.adapters.kube.client import Cluster
+
+    logs.to_stderr()
 
     async def run() -> Answer:
         """The work, within a connection."""

@@ -96,8 +96,10 @@ def _settings(kubeconfig: Path | None, context: str | None) -> Settings:
 
 
 async def _connect(settings: Settings) -> Cluster:
+    from spillway.adapters import logs
     from spillway.adapters.kube.client import Cluster
 
+    logs.to_stderr()
     path = None if settings.kubeconfig is None else str(settings.kubeconfig)
     return await Cluster.connect(path, settings.context)
 

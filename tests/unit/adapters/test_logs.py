@@ -77,3 +77,11 @@ def test_odd_values_break_no_line(capsys: pytest.CaptureFixture[str]) -> None:
     structlog.get_logger("spillway.test").info("x", text='a\nb"c\u2028', thing=object())
     (line,) = lines(capsys)
     assert line["text"] == 'a\nb"c\u2028'
+
+
+def test_lines_of_a_command_are_no_output_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.to_stderr()
+    structlog.get_logger("spillway.test").warning("credentials could not be read anew")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "credentials could not be read anew" in captured.err
