@@ -88,7 +88,8 @@ class MetricsApi:
                 "resources": [],
             }
         script = self._scripts.get(parts[-1])
-        if script is None:
+        # HPAs of a namespace that is still going must not take values of this one's scripts.
+        if script is None or parts[3:5] != ["namespaces", self._namespace]:
             return None
         with self._one_at_a_time:
             if parts[1] == EXTERNAL:

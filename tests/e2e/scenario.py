@@ -231,6 +231,10 @@ class Scenario:
         """Wait for something; see `wait_for`."""
         return wait_for(description, look, until, timeout=timeout)
 
+    def wait_event(self, reason: str) -> None:
+        """Wait until an event of the pool says this; events are written behind the decisions."""
+        self.wait(f"an event says {reason}", lambda: self.events(reason))
+
     def wait_ready(self, timeout: float = 60.0) -> None:
         """Wait until the pool is Ready."""
         self.wait(

@@ -180,7 +180,7 @@ def test_a_budget_is_never_exceeded_and_says_when_it_is_spent(
     assert traffic["cloud_total"] == sent, "nothing leaves any more"
     assert 0 < traffic["cost_usd_total"] <= cents
     assert pool.status()["budget"]["spentHour"] <= cents
-    assert pool.events(Reason.BUDGET_EXHAUSTED)
+    pool.wait_event(Reason.BUDGET_EXHAUSTED)
 
 
 def test_without_a_price_nothing_leaves(scenario: Callable[..., Scenario]) -> None:

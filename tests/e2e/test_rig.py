@@ -64,7 +64,11 @@ def test_a_statefulset_runs(cluster: Cluster, namespace: str) -> None:
         "2 replicas are ready",
         lambda: ready_replicas(cluster, namespace, "model", "StatefulSet") == 2,
     )
-    assert endpoints(cluster, namespace) == {"model-0", "model-1"}
+    wait_for(
+        "both get traffic",
+        lambda: endpoints(cluster, namespace),
+        lambda seen: seen == {"model-0", "model-1"},
+    )
 
 
 def test_the_ninth_gpu_pod_of_an_eight_gpu_node_is_pending(

@@ -82,10 +82,12 @@ def test_a_pool_becomes_ready_and_says_so(
     status = pool.wait(
         "metrics are there",
         pool.status,
-        lambda seen: seen["lastDecision"]["reasons"][-1] != Reason.NO_DATA.value,
+        lambda seen: (
+            seen["lastDecision"]["reasons"][-1] != Reason.NO_DATA.value
+            and seen["replicas"]["serving"] == seen["replicas"]["desired"] == 2
+        ),
     )
     assert status["observedGeneration"] == pool.pool()["metadata"]["generation"]
-    assert status["replicas"]["serving"] == status["replicas"]["desired"] == 2
     kinds = {condition["type"] for condition in status["conditions"]}
     without_a_route = set(ConditionType) - {
         ConditionType.ROUTE_READY,
@@ -97,7 +99,7 @@ def test_a_pool_becomes_ready_and_says_so(
     assert status["capacity"]["source"] == "Declared"
     assert status["cost"]["gpuPerHour"] == 7.0
     assert status["lastDecision"]["id"]
-    assert pool.events(Reason.RECONCILED), "that it became Ready is an event"
+    pool.wait_event(Reason.RECONCILED)
     columns, row = pool.rig.cluster.kubectl("-n", pool.namespace, "get", "spool").splitlines()
     assert columns.split() == [
         "NAME", "MODEL", "FLOOR", "SERVING", "WARM", "DESIRED", "OVERFLOW", "$/H", "READY", "AGE",
@@ -222,8 +224,8 @@ def test_drained_replicas_go_without_a_lost_request_and_never_below_the_floor(
     left = {event["pod"]: event for event in happened(pool, "pod_not_serving")}
     assert any(left[event["pod"]]["in_flight"] > 0 for event in gone), "and had work when they left"
     assert pool.traffic()["lost_total"] == pool.traffic()["refused_total"] == 0
-    assert pool.events(Reason.DRAINING)
-    assert pool.events(Reason.DRAINED)
+    pool.wait_event(Reason.DRAINING)
+    pool.wait_event(Reason.DRAINED)
 
 
 def test_a_replica_that_does_not_finish_goes_at_its_deadline(
@@ -249,7 +251,7 @@ def test_a_replica_that_does_not_finish_goes_at_its_deadline(
     # Deadlines have whole seconds.
     assert late > -1.0
     assert deleted["in_flight"] > 0
-    assert pool.events(Reason.DRAIN_DEADLINE)
+    pool.wait_event(Reason.DRAIN_DEADLINE)
 
 
 def test_returning_demand_undrains_before_it_starts_pods(
@@ -269,5 +271,5 @@ def test_returning_demand_undrains_before_it_starts_pods(
     assert {pod["metadata"]["name"] for pod in pool.pods()} == names, "the same pods"
     assert max(seen.replicas for seen in looks) == 4, "and no other was asked for meanwhile"
     assert all(drain_deadline(pod) is None for pod in pool.pods())
-    assert pool.events(Reason.UNDRAINED)
+    pool.wait_event(Reason.UNDRAINED)
     assert look(pool).draining == 0

@@ -58,6 +58,8 @@ LOOSE: Final = 12
 #: kept depends on how many fell due together; one for each pod that ever was would be more.
 KEPT_CONNECTIONS: Final = 64
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def exporter(operators: Rig) -> Iterator[FleetExporter]:
@@ -69,7 +71,18 @@ def exporter(operators: Rig) -> Iterator[FleetExporter]:
 
 @pytest.fixture
 def fleet(operators: Rig) -> Iterator[Fleet]:
-    """A few pools that stay; more come and go."""
+    """A few pools that stay; more come and go. Nothing of earlier tests is there any more."""
+    wait_for(
+        "namespaces that were deleted are gone",
+        lambda: [
+            one["metadata"]["name"]
+            for one in operators.cluster.api.list("Namespace")
+            if one["status"]["phase"] == "Terminating"
+        ],
+        lambda going: not going,
+        timeout=240,
+        interval=1.0,
+    )
     # Namespaces end when they will, so a second try has others.
     prefix = f"soak-{secrets.token_hex(2)}"
     made = Fleet(operators.cluster, PODS, prefix=prefix, startup_seconds=(0, 1))
@@ -119,7 +132,8 @@ class Soak:
             requests.get(f"{self._operator.url}/metrics", timeout=10).text,
             ["spillway_desired_replicas{"],
         )
-        return sum('namespace="soak-' in series for series in page.values)
+        namespace = self._fleet.namespace_of(0)
+        return sum(f'namespace="{namespace}"' in series for series in page.values)
 
     def _rate(self, pool: int, rate: float) -> None:
         self._exporter.set_rate(self._fleet.namespace_of(pool), name_of(pool), rate)
@@ -131,7 +145,7 @@ def slope_mb_per_hour(samples: list[tuple[float, float]]) -> float:
     return statistics.linear_regression(at, mb).slope * 3600.0
 
 
-@pytest.mark.timeout(SECONDS + 300)
+@pytest.mark.timeout(SECONDS + 600)
 def test_an_operator_that_has_seen_pools_come_and_go_holds_no_more_than_before(
     operators: Rig,
     exporter: FleetExporter,

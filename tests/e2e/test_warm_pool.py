@@ -105,7 +105,7 @@ def test_a_warm_replica_serves_within_five_seconds_of_the_decision(
     measured["promotion: from the decision to the first request of the first replica"] = delays[0]
     measured["promotion: from the decision to the first request of the second"] = delays[1]
     assert 0 <= delays[0] <= delays[1] < PROMISE_SECONDS
-    assert pool.events(Reason.PROMOTED)
+    pool.wait_event(Reason.PROMOTED)
     looks = watch(pool, "the warm pool is filled again", lambda seen: seen.warm == 2, timeout=90)
     assert looks[-1].replicas == 6, "two more were asked for behind the promotion"
     assert min(seen.serving for seen in looks) == 4

@@ -222,5 +222,12 @@ def _kwokctl_configuration() -> dict[str, Any]:
             "kubeSchedulerPort": scheduler,
             "kwokControllerPort": kwok,
         },
-        "componentsPatches": [{"name": name, "extraArgs": arguments} for name in _CONTROLLERS],
+        "componentsPatches": [
+            # The default is a /24, and two hundred pools with a Service each fill it.
+            {
+                "name": "kube-apiserver",
+                "extraArgs": [{"key": "service-cluster-ip-range", "value": "10.96.0.0/16"}],
+            },
+            *({"name": name, "extraArgs": arguments} for name in _CONTROLLERS),
+        ],
     }
