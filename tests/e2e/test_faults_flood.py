@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FLOOD: Final = int(os.environ.get("SPILLWAY_FLOOD_POOLS", "200"))
 FLOOD_SECONDS: Final = 10.0
-#: The operator's `writes_per_second` as shipped; as many may go at once after a pause.
+#: Of an operator as shipped, with those of the lease and the ledger.
 WRITES_PER_SECOND: Final = 20.0
 BURSTING_POOLS: Final = 200
 #: With the rig's 4 s a renewal has one second, and on two cores the API server itself takes longer
@@ -45,14 +45,10 @@ SHIPPED_LEASE: Final[dict[str, Any]] = {
     "lease_retry_seconds": 2.0,
     "overflow_lease_seconds": 45.0,
 }
-#: The lease is not under that limit.
-LEASE_WRITES_PER_SECOND: Final = 1 / (0.9 * SHIPPED_LEASE["lease_retry_seconds"])
 #: Over which writes are counted. A bucket that was full adds a second's worth once, and a server
 #: that is a second late with its answers counts another second's worth as received together.
 WINDOW_SECONDS: Final = 30.0
-MOST_WRITES_PER_SECOND: Final = (
-    WRITES_PER_SECOND * (1 + 2 / WINDOW_SECONDS) + LEASE_WRITES_PER_SECOND
-)
+MOST_WRITES_PER_SECOND: Final = WRITES_PER_SECOND * (1 + 2 / WINDOW_SECONDS)
 #: The event loop of a flooded operator is never later than this: a third of the lease's deadline
 #: is what a renewal may take.
 LAG_SECONDS: Final = 1.0

@@ -91,7 +91,7 @@ class Cluster:
         context: str | None = None,
         *,
         request_timeout_seconds: float = 30.0,
-        writes_per_second: float = 20.0,
+        writes_per_second: float = 18.0,
         write_burst: float = 40.0,
     ) -> Self:
         """Connect, and prove it by asking for the server's version.
