@@ -150,25 +150,24 @@ class StepSums:
         slower = 1 / (1 - min(_CATCH_UP * bias * odds / (1 + odds), _MOST_BIAS))
         half_life = HALF_LIFE_SECONDS / (1 + odds)
         keep = 0.5 ** (elapsed / max(half_life, LEAST_HALF_LIFE_SECONDS))
-        weights = [s.weight for s in samples]
-        weighted = [[w * x for x in s.regressors] for s, w in zip(samples, weights, strict=True)]
-        columns = list(zip(*weighted, strict=True))
-        plain = list(zip(*(s.regressors for s in samples), strict=True))
-        busy = [s.busy for s in samples]
+        seen = _weighted(samples)
         products = [
-            [keep / slower**2 * entry + _dot(columns[j], plain[k]) for k, entry in enumerate(row)]
-            for j, row in enumerate(self.products)
+            [keep / slower**2 * old + entry for old, entry in zip(*rows, strict=True)]
+            for rows in zip(self.products, seen.products, strict=True)
         ]
         moments = [
-            keep / slower * entry + _dot(columns[j], busy) for j, entry in enumerate(self.moments)
+            keep / slower * old + entry
+            for old, entry in zip(self.moments, seen.moments, strict=True)
         ]
-        total = keep * self.weight + sum(weights)
+        total = keep * self.weight + seen.weight
         sums = StepSums(now, total, _matrix(products), _four(moments), squared, bias)
         cost = sums._fit(prior)
         if self.cost is not None and self.learned:
             # What the new fit explains by itself is no longer off.
-            gained = [new - old for new, old in zip(cost.costs, self.cost.costs, strict=True)]
-            bias -= _dot(gained, [sum(column) / len(samples) for column in plain])
+            gained = _four(
+                [new - old for new, old in zip(cost.costs, self.cost.costs, strict=True)]
+            )
+            bias -= sum(_dot(gained, s.regressors) for s in samples) / len(samples)
         return StepSums(now, total, sums.products, sums.moments, squared, bias, cost)
 
     def _fit(self, prior: Four) -> StepCost:
@@ -185,7 +184,10 @@ class StepSums:
             moments[j] += ridge * speed
         inverse = _inverse(products)
         factors = _at_least(
-            [_dot(row, moments) for row in inverse], products, moments, _LEAST_FACTOR * speed
+            [_sum_of_products(row, moments) for row in inverse],
+            products,
+            moments,
+            _LEAST_FACTOR * speed,
         )
         noise = max(_NOISE, math.sqrt(self.squared_error or 0.0)) ** 2
         covariance = [
@@ -193,6 +195,36 @@ class StepSums:
         ]
         costs = _four([prior[j] * factors[j] for j in range(4)])
         return StepCost(costs, _matrix(covariance))
+
+
+def _weighted(samples: Iterable[StepSample]) -> StepSums:
+    """Weighted sums of samples of one moment.
+
+    Written out, because a thousand pools of ten replicas come through here at each tick.
+    """
+    weight = bs = bg = bx = bp = 0.0
+    ss = sg = sx = sp = gg = gx = gp = xx = xp = pp = 0.0
+    for sample in samples:
+        s, g, x, p = sample.regressors
+        w, busy = sample.weight, sample.busy
+        ws, wg, wx, wp = w * s, w * g, w * x, w * p
+        weight += w
+        ss += ws * s
+        sg += ws * g
+        sx += ws * x
+        sp += ws * p
+        gg += wg * g
+        gx += wg * x
+        gp += wg * p
+        xx += wx * x
+        xp += wx * p
+        pp += wp * p
+        bs += ws * busy
+        bg += wg * busy
+        bx += wx * busy
+        bp += wp * busy
+    products = ((ss, sg, sx, sp), (sg, gg, gx, gp), (sx, gx, xx, xp), (sp, gp, xp, pp))
+    return StepSums(weight=weight, products=products, moments=(bs, bg, bx, bp))
 
 
 def _at_least(
@@ -210,25 +242,32 @@ def _at_least(
         matrix = [[products[j][k] for k in free] for j in free]
         rest = [moments[j] - least * sum(products[j][k] for k in held) for j in free]
         for j, row in zip(free, _inverse(matrix), strict=True):
-            factors[j] = _dot(row, rest)
+            factors[j] = _sum_of_products(row, rest)
     return factors
 
 
 def _inverse(matrix: list[list[float]]) -> list[list[float]]:
-    """Of a symmetric positive definite matrix (the ridge makes it so), by Gauss-Jordan."""
-    size = len(matrix)
-    rows = [[*row, *(float(j == i) for j in range(size))] for i, row in enumerate(matrix)]
-    for i in range(size):
-        pivot = rows[i][i]
-        rows[i] = [entry / pivot for entry in rows[i]]
-        for j in range(size):
+    """Of a symmetric positive definite matrix (the ridge makes it so), by Gauss-Jordan in place."""
+    rows = [list(row) for row in matrix]
+    for i, pivot_row in enumerate(rows):
+        scale = 1 / pivot_row[i]
+        pivot_row[i] = 1.0
+        scaled = rows[i] = [entry * scale for entry in pivot_row]
+        for j, row in enumerate(rows):
             if j != i:
-                factor = rows[j][i]
-                rows[j] = [a - factor * b for a, b in zip(rows[j], rows[i], strict=True)]
-    return [row[size:] for row in rows]
+                factor = row[i]
+                row[i] = 0.0
+                rows[j] = [a - factor * b for a, b in zip(row, scaled, strict=True)]
+    return rows
 
 
-def _dot(a: Sequence[float], b: Sequence[float]) -> float:
+def _dot(a: Four, b: Four) -> float:
+    a0, a1, a2, a3 = a
+    b0, b1, b2, b3 = b
+    return a0 * b0 + a1 * b1 + a2 * b2 + a3 * b3
+
+
+def _sum_of_products(a: Sequence[float], b: Sequence[float]) -> float:
     return sum(map(mul, a, b), 0.0)
 
 
