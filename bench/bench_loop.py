@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 
 import structlog
+from pydantic_core import from_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -28,7 +29,6 @@ from spillway.adapters.metrics.answers import read_answer
 from spillway.adapters.metrics.freshness import Freshness
 from spillway.adapters.metrics.queries import GATEWAY_SIGNALS, PRICE_SIGNALS, Signal, build_queries
 from spillway.adapters.metrics.snapshot import read_engines
-from spillway.adapters.metrics.transport import parse
 from spillway.controller import heartbeat
 from spillway.controller.operator import RARE_FULL_COLLECTIONS
 from tests.e2e.rig.fleet.looking import at_rank, process
@@ -104,7 +104,7 @@ def reading(pools: int, pods: int) -> None:
     texts = [answer(query.signal, pools, pods, now) for query in queries]
     began = time.process_time()
     answers = {
-        query.signal: read_answer(parse(text)["data"]["result"], query)
+        query.signal: read_answer(from_json(text)["data"]["result"], query)
         for query, text in zip(queries, texts, strict=True)
     }
     parsed = time.process_time()

@@ -8,13 +8,13 @@ dictionaries of which only the needed fields are kept (docs/design has the measu
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohttp
+from pydantic_core import from_json
 
 from spillway.adapters.kube import credentials
 from spillway.adapters.kube.errors import (
@@ -371,7 +371,7 @@ class Cluster:
 def _watch_event(line: bytes, request: str) -> tuple[str, JsonObject]:
     """Parse one line of a watch; an ERROR event becomes an exception."""
     try:
-        event = json.loads(line)
+        event = from_json(line)
         kind, obj = str(event["type"]), event["object"]
     except (ValueError, KeyError, TypeError) as error:
         msg = f"{request} sent a line that is no event: {line[:80]!r}"

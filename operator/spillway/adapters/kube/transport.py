@@ -6,7 +6,6 @@ The only module that touches the official client's connection pool.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +14,7 @@ from urllib.parse import urlencode
 import aiohttp
 import structlog
 from kubernetes.aio.client import ApiClient
+from pydantic_core import from_json
 
 import spillway
 from spillway.adapters.kube import credentials
@@ -86,7 +86,7 @@ class Transport:
         ) as response:
             raw = await response.read()
         try:
-            answer = json.loads(raw)
+            answer = from_json(raw)
         except ValueError as error:
             what = f"{describe(method, path, params)} got an answer that is not JSON"
             msg = f"{what} ({raw[:80]!r}): is {self.host} an API server?"
@@ -178,7 +178,7 @@ async def _failure(response: aiohttp.ClientResponse, request: str) -> ApiError:
     raw = await response.read()
     reason, message = response.reason or "", raw[:300].decode("utf-8", "replace").strip()
     try:
-        status = json.loads(raw)
+        status = from_json(raw)
     except ValueError:
         status = None
     if isinstance(status, dict):
