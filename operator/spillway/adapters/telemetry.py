@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
 _POOL = ("namespace", "pool")
+Pool: TypeAlias = tuple[str, str]
 
 
 class Telemetry:
@@ -17,8 +20,9 @@ class Telemetry:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._of_pools: list[Gauge | Counter] = []
-        self._models: dict[tuple[str, str], str] = {}
-        self._reasons: dict[tuple[str, str], str] = {}
+        self._models: dict[Pool, str] = {}
+        self._reasons: dict[Pool, str] = {}
+        self._series: dict[Pool, dict[tuple[Gauge, tuple[str, ...]], Gauge]] = {}
         gauge = self._pool_gauge
         self.replicas = gauge("replicas", "Replicas by what they do.", "role")
         self.desired = gauge("desired_replicas", "Serving replicas that the decision asks for.")
@@ -162,6 +166,17 @@ class Telemetry:
         self._of_pools.append(made)
         return made
 
+    def of(self, gauge: Gauge, pool: Pool, *labels: str) -> Gauge:
+        """A pool's series of a gauge: as ``gauge.labels``, but it is looked for once only.
+
+        Some forty are set for each pool at each tick.
+        """
+        known = self._series.setdefault(pool, {})
+        found = known.get((gauge, labels))
+        if found is None:
+            found = known[gauge, labels] = gauge.labels(*pool, *labels)
+        return found
+
     def set_latency_targets(
         self, namespace: str, pool: str, model_name: str, *, ttft: float, tpot: float
     ) -> None:
@@ -186,6 +201,7 @@ class Telemetry:
         """Drop every series of a pool that is gone."""
         self._models.pop((namespace, pool), None)
         self._reasons.pop((namespace, pool), None)
+        self._series.pop((namespace, pool), None)
         for metric in self._of_pools:
             metric.remove_by_labels({"namespace": namespace, "pool": pool})
 

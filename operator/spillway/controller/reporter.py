@@ -237,52 +237,52 @@ class Reporter:
     def _measure(self, facts: PoolFacts, said: Report, status: InferencePoolStatus) -> None:
         t, pool = self._telemetry, (facts.namespace, facts.name)
         for role in ("serving", "warm", "starting", "draining"):
-            t.replicas.labels(*pool, role).set(getattr(status.replicas, role))
-        t.desired.labels(*pool).set(status.replicas.desired)
-        t.lead.labels(*pool).set(said.outcome.decision.lead_seconds)
+            t.of(t.replicas, pool, role).set(getattr(status.replicas, role))
+        t.of(t.desired, pool).set(status.replicas.desired)
+        t.of(t.lead, pool).set(said.outcome.decision.lead_seconds)
         demand, forecast, cost = status.demand, status.forecast, status.cost
-        t.demand.labels(*pool).set(demand.requests_per_second if demand else math.nan)
-        t.queue.labels(*pool).set(demand.queue if demand else math.nan)
-        t.forecast.labels(*pool, "0.05").set(forecast.low if forecast else math.nan)
-        t.forecast.labels(*pool, "mean").set(forecast.mean if forecast else math.nan)
-        t.forecast.labels(*pool, "0.95").set(forecast.high if forecast else math.nan)
+        t.of(t.demand, pool).set(demand.requests_per_second if demand else math.nan)
+        t.of(t.queue, pool).set(demand.queue if demand else math.nan)
+        t.of(t.forecast, pool, "0.05").set(forecast.low if forecast else math.nan)
+        t.of(t.forecast, pool, "mean").set(forecast.mean if forecast else math.nan)
+        t.of(t.forecast, pool, "0.95").set(forecast.high if forecast else math.nan)
         learned, guard = said.outcome.state.deciding.forecasts, status.guard
         covered = learned.coverage
-        t.forecast_coverage.labels(*pool).set(math.nan if covered is None else covered)
-        t.usual_tokens.labels(*pool).set(guard.usual_tokens_per_minute / 60 if guard else math.nan)
+        t.of(t.forecast_coverage, pool).set(math.nan if covered is None else covered)
+        t.of(t.usual_tokens, pool).set(guard.usual_tokens_per_minute / 60 if guard else math.nan)
         capacity = status.capacity
-        t.capacity.labels(*pool).set(capacity.requests_per_second if capacity else math.nan)
+        t.of(t.capacity, pool).set(capacity.requests_per_second if capacity else math.nan)
         error = capacity.relative_error if capacity else None
-        t.capacity_error.labels(*pool).set(math.nan if error is None else error)
-        t.cost.labels(*pool, "gpu").set(cost.gpu_per_hour if cost else math.nan)
-        t.cost.labels(*pool, "api").set(cost.api_per_hour if cost else math.nan)
+        t.of(t.capacity_error, pool).set(math.nan if error is None else error)
+        t.of(t.cost, pool, "gpu").set(cost.gpu_per_hour if cost else math.nan)
+        t.of(t.cost, pool, "api").set(cost.api_per_hour if cost else math.nan)
         seen = status.levers
         worth = 0.0 if seen is None else seen.saved_per_hour
-        t.cache_saved.labels(*pool).set(math.nan if worth is None else worth)
-        t.cache_hits.labels(*pool).set(seen.cache_hit_share if seen else 0.0)
-        t.routed.labels(*pool).set(seen.routed_share if seen else 0.0)
+        t.of(t.cache_saved, pool).set(math.nan if worth is None else worth)
+        t.of(t.cache_hits, pool).set(seen.cache_hit_share if seen else 0.0)
+        t.of(t.routed, pool).set(seen.routed_share if seen else 0.0)
         for kind, value in (
             ("all_gpu", cost.all_gpu_per_hour if cost else None),
             ("all_api", cost.all_api_per_hour if cost else None),
         ):
-            t.alternative_cost.labels(*pool, kind).set(math.nan if value is None else value)
+            t.of(t.alternative_cost, pool, kind).set(math.nan if value is None else value)
         self._measure_promises(facts, status)
         for condition in status.conditions:
-            t.condition.labels(*pool, condition.type).set(condition.status == "True")
+            t.of(t.condition, pool, condition.type).set(condition.status == "True")
 
     def _measure_promises(self, facts: PoolFacts, status: InferencePoolStatus) -> None:
         """What the spec promises and allows, beside which the rest is read."""
         t, pool, spec = self._telemetry, (facts.namespace, facts.name), facts.spec
         latency = spec.latency
-        t.attainment_target.labels(*pool).set(latency.attainment)
+        t.of(t.attainment_target, pool).set(latency.attainment)
         t.set_latency_targets(*pool, spec.model_name, ttft=latency.ttft, tpot=latency.tpot)
         budget = spec.burst.budget if spec.burst else None
         for period in ("hour", "day", "month") if status.budget is not None else ():
             spent = getattr(status.budget, f"spent_{period}")
-            t.budget_spent.labels(*pool, period).set(spent)
+            t.of(t.budget_spent, pool, period).set(spent)
             limit = getattr(budget, f"per_{period}", None)
             # Unbounded is infinity: what is left is then infinite too.
-            t.budget.labels(*pool, period).set(math.inf if limit is None else float(limit))
+            t.of(t.budget, pool, period).set(math.inf if limit is None else float(limit))
 
 
 def _not_ready(
