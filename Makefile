@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # How often an end-to-end test that failed is tried again; each such try is named at the end. On a
 # machine that others share, a deadline may pass because of them.
 RERUNS ?= 1
-E2E = $(PYTEST) tests/e2e --cluster=$(CLUSTER) -v -raR --rerun-show-tracebacks --reruns $(RERUNS)
+E2E = $(PYTEST) --cluster=$(CLUSTER) -v -raR --rerun-show-tracebacks --reruns $(RERUNS)
 
 .DEFAULT_GOAL := help
 # Targets with a line of help, and the parts of check.
@@ -85,8 +85,8 @@ test-nightly: venv ## 10,000 examples of each, other ones every time, and an hou
 
 test-e2e: venv ## the end-to-end tests alone
 	$(if $(filter local,$(CLUSTER)),$(BIN)/python -m tests.e2e.rig.binaries)
-	$(E2E) -n $(RIGS) --dist loadfile -m "not alone" --durations=25
-	$(E2E) -m alone --durations=5
+	$(E2E) tests/e2e -n $(RIGS) --dist loadfile -m "not alone" --durations=25
+	$(E2E) tests/e2e -m alone --durations=5
 
 reliability: venv ## run the tests of faults and write the table of docs/reliability.md
 	SPILLWAY_FLOOD_POOLS=1000 $(PYTEST) tests/e2e/test_faults_*.py tests/e2e/test_leadership.py tests/e2e/test_data_faults.py \
