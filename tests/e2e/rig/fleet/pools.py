@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from spillway.api.names import API_VERSION, KIND
 from tests.e2e.rig.fleet.pages import MODEL
 from tests.e2e.rig.kubeapi import ApiError
+from tests.e2e.rig.waiting import wait_for
 from tests.e2e.rig.workloads import (
     ACCELERATOR,
     namespace_manifest,
@@ -29,6 +30,7 @@ GPUS_A_NODE: Final = 8
 #: Room for pods that are replaced: a share of the nodes, and at least one.
 _SPARE: Final = 0.05
 _AT_ONCE: Final = 8
+_POOLS_AT_ONCE: Final = 100
 _TRIES: Final = 5
 #: A minute without one more ready pod is a fault of the rig.
 _STALLED_SECONDS: Final = 120.0
@@ -109,10 +111,14 @@ class Fleet:
         Raises:
             TimeoutError: No pod has become ready for a while.
         """
-        new = range(self.pools, pools)
-        if not new:
-            return
         self._furnish(pools)
+        # Scheduler and kwok on two cores stall under ten thousand pods at once.
+        while self.pools < pools:
+            self._add(min(pools, self.pools + _POOLS_AT_ONCE))
+
+    def _add(self, pools: int) -> None:
+        """Have this many pools; there is room for them."""
+        new = range(self.pools, pools)
         at = self.namespace_of
         workloads = [
             vllm_deployment(
@@ -160,6 +166,18 @@ class Fleet:
         names = [f"{self._prefix}-node-{n}" for n in range(len(self._nodes), count)]
         self._make("nodes", [node_manifest(name, gpus=GPUS_A_NODE) for name in names])
         self._nodes += names
+        # A pod that finds no node waits for minutes before the scheduler looks at it again.
+        wait_for("the nodes are Ready", self._unready, lambda n: n == 0, timeout=300, interval=2.0)
+
+    def _unready(self) -> int:
+        """Nodes of this fleet that are not Ready."""
+        ready = {
+            node["metadata"]["name"]
+            for node in self._cluster.api.list("Node")
+            for condition in node["status"].get("conditions", ())
+            if condition["type"] == "Ready" and condition["status"] == "True"
+        }
+        return sum(name not in ready for name in self._nodes)
 
     def change_all(self, ttft: str) -> None:
         """Edit the spec of every pool."""
