@@ -85,6 +85,18 @@ class Clients:
         """Requests that have been sent and not yet ended."""
         return self.sent - self.answered.total() - self.lost
 
+    def counts(self, now: float) -> dict[str, Any]:
+        """Everything that was counted so far; the last minute's attainment up to ``now``."""
+        return {
+            "arrivals_total": self.sent,
+            "in_flight": self.in_flight,
+            "answered_total": self.answered.total(),
+            "lost_total": self.lost,
+            "prompt_tokens_total": self.prompt_tokens,
+            "completion_tokens_total": self.completion_tokens,
+            "attainment": self.attainment.summary(now),
+        }
+
     def set_rate(self, profile: RateProfile) -> None:
         """Ask so often from now on; its times are seconds since the epoch."""
         self._workload = Workload(self.mix, profile, self._workload.seed)

@@ -62,7 +62,7 @@ class EdgeTraffic:
 
     Attributes:
         clouds: As given.
-        clients: Their counts may be read at any time.
+        clients: Everybody who asks.
         edge: The Envoy, once started.
     """
 
@@ -113,6 +113,18 @@ class EdgeTraffic:
         now = time.time()
         profile = RateProfile([(now + after, rate) for after, rate in points])
         self._loop.call_soon_threadsafe(self.clients.set_rate, profile)
+
+    def counts(self) -> dict[str, Any]:
+        """What clients and providers have counted so far, of one moment."""
+        return self._call(self._counts())
+
+    async def _counts(self) -> dict[str, Any]:
+        return {
+            **self.clients.counts(time.time()),
+            "cloud_total": sum(each.answered + each.together.in_flight for each in self.clouds),
+            "cost_usd_total": sum(each.usd for each in self.clouds),
+            "answered_by_provider": {each.name: each.answered for each in self.clouds},
+        }
 
     def _settings(self) -> EdgeSettings:
         """As the chart makes them, but for addresses on loopback."""
