@@ -147,9 +147,11 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         demo.interrupted = True
     finally:
         with _uninterrupted(), console.status("stopping everything"):
-            summary = demo.summary()
-            demo.stop()
-            rig.stop()
+            try:
+                summary = demo.summary()
+                demo.stop()
+            finally:
+                rig.stop()
     if summary is None or demo.watch is None:
         raise KeyboardInterrupt
     path = _write_page(options.output, demo.watch, scenario, summary, options.cluster)
