@@ -136,6 +136,8 @@ def test_a_spike_is_served_in_time_paid_for_only_while_replicas_start_and_accoun
     measured: dict[str, float],
 ) -> None:
     clients, [cloud] = traffic.clients, traffic.clouds
+    pool.wait_roles(serving=2)
+    pool.wait("the edge finds them", traffic.reaches_replicas)
     traffic.rate((0, CALM))
     pool.wait_ready()
     pool.wait_condition("GatewayReporting", "True")

@@ -252,10 +252,10 @@ class Demo:
                 seen = found.get("status") or {}
                 replicas = seen.get("replicas", {})
                 serving, warm = replicas.get("serving", 0), replicas.get("warm", 0)
-                if serving >= floor and not asked:
+                if serving >= floor and not asked and traffic.reaches_replicas():
                     traffic.rate((0.0, RATES[0][1]))
                     asked = True
-                if serving >= floor and warm >= size:
+                if asked and serving >= floor and warm >= size:
                     self.console.print(f"{serving} replicas serve, {warm} is warm")
                     return
                 status.update(

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+import requests
+
 from spillway.edge.settings import EdgeSettings
 from spillway.sim.workload import RateProfile
 from tests.e2e.rig.clients import Clients
@@ -93,6 +95,12 @@ class EdgeTraffic:
         self._rig.prometheus.set_gateways([self.edge.metrics_target], "/metrics")
         self._call(self._follow(self.clients.run))
         return self
+
+    def reaches_replicas(self) -> bool:
+        """Whether the edge has found a replica; what is sent before that is refused."""
+        if self.edge is None:
+            return False
+        return requests.get(f"{self.edge.url}/health", timeout=5).status_code == 200
 
     def stop(self) -> None:
         """Stop everything; what is under way is given up. May be called again."""

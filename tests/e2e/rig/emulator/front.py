@@ -34,6 +34,10 @@ def loopback(pod_ip: str) -> str:
     return f"127.{pod_ip.split('.', 1)[1]}"
 
 
+async def _health(_: web.Request) -> web.Response:
+    return web.Response()
+
+
 class LostError(Exception):
     """The pod went before the answer was complete."""
 
@@ -121,6 +125,7 @@ class Front:
 
         app = web.Application(client_max_size=1 << 26)
         app.router.add_post(chat.PATH, answer)
+        app.router.add_get("/health", _health)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         site = web.TCPSite(runner, loopback(pod.view.ip), pool.settings.http_port)
