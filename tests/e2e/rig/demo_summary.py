@@ -114,7 +114,7 @@ class Summary:
         scale_ups: Decisions to ask for more serving replicas.
         scale_downs: Decisions to ask for fewer.
         peak_serving: Most replicas that served at once.
-        overflow_seconds: How long anything was told to leave.
+        overflow_seconds: How long anything left.
         overflow_delay_seconds: Mean time from the sample that showed a shortage to the overflow
             value that answered it, by the operator's own clock; None where there was none.
     """

@@ -136,7 +136,7 @@ class Watch:
             **replicas,
             desired=int(self._gauges.get("desired_replicas", replicas["serving"])),
             queue=state["waiting"],
-            overflow=self._gauges.get("overflow_ratio", 0.0),
+            overflow=cloud / (local + cloud) if cloud else 0.0,
             gpu_per_hour=held * self._scenario.usd_per_replica_hour,
             api_per_hour=usd * 3600,
             in_time=state["attainment"]["last_minute"]["both"],
@@ -205,5 +205,7 @@ def step_of(line: Mapping[str, Any], pool: str, began: float) -> Step | None:
     if kind is StepKind.SCALED:
         message = f"{line['target']}: {line['before']} to {line['replicas']} replicas"
         return Step(at, kind, reasons, message, decision=decision)
-    message = f"{line['fraction']:.0%} of the requests leave" if line["fraction"] else "none leaves"
+    # The edge decides request by request; this is what the operator reckons with.
+    share = f"{line['fraction']:.0%}" if line["fraction"] else "none"
+    message = f"{share} of the requests expected to leave"
     return Step(at, kind, reasons, message)

@@ -27,7 +27,7 @@ class Moment:
         draining: Replicas that finish their requests.
         desired: Serving replicas that Spillway asks for.
         queue: Requests waiting on the replicas.
-        overflow: Share of the arrivals that the operator expects to leave, 0 to 1.
+        overflow: Share of the requests that left, mean of the last seconds, 0 to 1.
         gpu_per_hour: US dollars an hour for the GPUs held now.
         api_per_hour: US dollars an hour at the API, at the present rate.
         in_time: Share of the last minute's requests that met both latency targets; None before the

@@ -74,7 +74,7 @@ def test_the_operators_log_tells_what_it_did() -> None:
     overflow = line(event="overflow", fraction=0.42, reason="Shortage")
     found = step_of(overflow, "serving/llama-8b", BEGAN)
     assert found is not None
-    assert found.message == "42% of the requests leave"
+    assert found.message == "42% of the requests expected to leave"
 
 
 @pytest.mark.parametrize(
