@@ -94,7 +94,7 @@ reliability: venv ## run the tests of faults and write the table of docs/reliabi
 		--cluster=$(CLUSTER) --fault-records=docs/reliability/faults.json
 	$(BIN)/python -m tools.gen_reliability
 
-demo: venv ## a control plane, Prometheus, emulated GPUs, the operator and a spike, live
+demo: venv ## a control plane, Prometheus, Envoy, emulated GPUs, the operator and a spike, live
 	$(BIN)/python -m tests.e2e.rig.demo --cluster=$(CLUSTER)
 
 bench: venv ## what needs no trace: a decision, a forecast, memory, a metrics page, the engines of the simulator

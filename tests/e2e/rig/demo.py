@@ -1,12 +1,12 @@
-"""The demo: a real control plane and Prometheus, emulated GPUs, the operator, a ramp and a spike.
+"""The demo: a real control plane, Prometheus and Envoy, emulated GPUs, the operator, a spike.
 
     python -m tests.e2e.rig.demo [--cluster local|kind|current] [--minutes 7] [--json]
 
-It applies manifests/samples/inferencepool.yaml as it is and runs the operator with its defaults.
-What it saw becomes a page in ``demo-out/``. Progress goes to standard error, the summary to
-standard output. Exit codes: 0 done; 1 something could not be started, and the message says what;
-2 a flag; 130 interrupted (what was recorded is written all the same). However it ends, nothing of
-it is left running.
+It applies manifests/samples/inferencepool.yaml with the edge as its driver, runs the operator with
+its defaults, and sends real requests through the edge. What it saw becomes a page in ``demo-out/``.
+Progress goes to standard error, the summary to standard output. Exit codes: 0 done; 1 something
+could not be started, and the message says what; 2 a flag; 130 interrupted (what was recorded is
+written all the same). However it ends, nothing of it is left running.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tests.e2e.rig import binaries, demo_summary, demo_table, page
 from tests.e2e.rig.cluster import programs_for
 from tests.e2e.rig.demo_scenario import MINUTES, RATES, STARTUP_SECONDS, Scenario
 from tests.e2e.rig.demo_watch import Watch
+from tests.e2e.rig.edge_traffic import EdgeTraffic
 from tests.e2e.rig.kubeapi import ApiError
 from tests.e2e.rig.operator_process import FAST
 from tests.e2e.rig.processes import RigError
@@ -48,6 +49,8 @@ _SCRAPE_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 1.0
 _LINE_SECONDS: Final = 5.0
 _READY_SECONDS: Final = 120.0
+#: The longest answers of the mix take half a minute.
+_LAST_ANSWERS_SECONDS: Final = 45.0
 _PAGE: Final = "index.html"
 _CLUSTERS: Final = {
     "local": "a Kubernetes control plane of its own",
@@ -55,9 +58,10 @@ _CLUSTERS: Final = {
     "current": "a cluster that was there",
 }
 _SUBTITLE: Final = (
-    "Recorded on {cluster}, with a real Prometheus and the operator at its defaults. GPUs, model "
-    "servers, gateway and the cloud's API are emulated: a request-level model of vLLM's scheduler "
-    "in real time. Point at a triangle to read why Spillway decided as it did."
+    "Recorded on {cluster}, with a real Prometheus, the operator at its defaults, and every "
+    "request sent over HTTP through a real Envoy. What answers is emulated: GPUs and model servers "
+    "by a request-level model of vLLM's scheduler in real time, and the cloud's API. Point at a "
+    "triangle to read why Spillway decided as it did."
 )
 
 
@@ -143,8 +147,11 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         demo.interrupted = True
     finally:
         with _uninterrupted(), console.status("stopping everything"):
-            summary = demo.summary()
-            rig.stop()
+            try:
+                summary = demo.summary()
+                demo.stop()
+            finally:
+                rig.stop()
     if summary is None or demo.watch is None:
         raise KeyboardInterrupt
     path = _write_page(options.output, demo.watch, scenario, summary, options.cluster)
@@ -191,6 +198,7 @@ class Demo:
         scenario: What runs.
         console: Where progress is shown.
         watch: Set when the workload has begun.
+        traffic: Set when there is an operator that the edge can ask.
         interrupted: Somebody ended it before its time.
     """
 
@@ -198,6 +206,7 @@ class Demo:
     scenario: Scenario
     console: Console
     watch: Watch | None = None
+    traffic: EdgeTraffic | None = None
     interrupted: bool = False
     _told: int = field(default=0, init=False)
     _told_phases: int = field(default=0, init=False)
@@ -214,12 +223,23 @@ class Demo:
             operator = rig.start_operator(**settings)
         self.console.print("the operator is ready; applying the sample InferencePool")
         rig.cluster.api.apply(scenario.pool)
-        self._wait_ready(operator)
-        self.watch = Watch(rig, operator, scenario, time.time())
-        rig.emulator.set_rate(scenario.key, profile=scenario.rates)
+        self.traffic = EdgeTraffic(rig, scenario.behind_edge(), [scenario.cloud()], operator)
+        with self.console.status("starting the edge"):
+            self.traffic.start()
+        self._wait_ready(operator, self.traffic)
+        self.watch = Watch(rig, operator, scenario, self.traffic, time.time())
+        self.traffic.rate(*scenario.rates)
         self._follow(self.watch)
+        self.traffic.rate((0.0, 0.0))
+        with self.console.status("waiting for the last answers"):
+            self.watch.settle(_LAST_ANSWERS_SECONDS)
 
-    def _wait_ready(self, operator: OperatorProcess) -> None:
+    def stop(self) -> None:
+        """Stop the clients, the edge and what it pays."""
+        if self.traffic is not None:
+            self.traffic.stop()
+
+    def _wait_ready(self, operator: OperatorProcess, traffic: EdgeTraffic) -> None:
         """Wait until floor and warm pool stand; traffic begins when the floor does."""
         spec = self.scenario.pool["spec"]
         floor, size = spec["replicas"]["floor"], spec["warmPool"]["size"]
@@ -232,10 +252,10 @@ class Demo:
                 seen = found.get("status") or {}
                 replicas = seen.get("replicas", {})
                 serving, warm = replicas.get("serving", 0), replicas.get("warm", 0)
-                if serving >= floor and not asked:
-                    self.rig.emulator.set_rate(self.scenario.key, RATES[0][1])
+                if serving >= floor and not asked and traffic.reaches_replicas():
+                    traffic.rate((0.0, RATES[0][1]))
                     asked = True
-                if serving >= floor and warm >= size:
+                if asked and serving >= floor and warm >= size:
                     self.console.print(f"{serving} replicas serve, {warm} is warm")
                     return
                 status.update(
@@ -295,6 +315,7 @@ def _write_page(
         _SUBTITLE.format(cluster=_CLUSTERS[cluster]),
         demo_summary.tiles(summary, scenario),
         demo_summary.lines(summary, scenario),
+        answered=demo_summary.who_answered(summary),
         peak_fleet=demo_summary.peak_fleet(summary, scenario),
     )
     partial = folder / f".{_PAGE}.part"

@@ -1,8 +1,8 @@
 """What the demo shows: model servers, a busy day's traffic within minutes, and the sample pool.
 
-The pool is `manifests/samples/inferencepool.yaml` as it is, and the operator's settings are its
-defaults. What the sample can't say is chosen here: how fast the emulated replicas are and how much
-is asked of them.
+The pool is `manifests/samples/inferencepool.yaml` with the edge as its driver, and the operator's
+settings are its defaults. What the sample can't say is chosen here: how fast the emulated replicas
+and the emulated provider are and how much is asked of them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 import yaml
 
 from spillway.api.quantities import parse_duration
+from tests.e2e.rig.cloud import Cloud
+from tests.e2e.rig.edge_traffic import EdgePool
+from tests.e2e.rig.emulator.settings import LatencyTargets, WorkloadSettings
+from tests.e2e.rig.processes import free_ports
 from tests.e2e.rig.recording import Phase
 from tests.e2e.rig.workloads import service, vllm_deployment
 
@@ -25,7 +29,7 @@ SAMPLE: Final = Path(__file__).resolve().parents[3] / "manifests/samples/inferen
 STARTUP_SECONDS: Final = 25.0
 #: The profile is the H100's, as the sample says; the mix is that of a public trace of chat traffic.
 PROFILE: Final = {"preset": "llama-3.1-8b-h100"}
-WORKLOAD: Final = {"mix": "chat"}
+MIX: Final = WorkloadSettings(mix="chat").build()
 MINUTES: Final = 7.0
 #: (Seconds since the workload began, requests per second) for a demo of `MINUTES`; lines between.
 RATES: Final = (
@@ -51,17 +55,22 @@ class Scenario:
     """The demo's pool and traffic.
 
     Attributes:
-        pool: The sample's InferencePool.
+        pool: The sample's InferencePool, at the edge.
         minutes: How long the workload runs; its points of time stretch with it.
+        http_port: The emulated pods'.
     """
 
     pool: dict[str, Any]
     minutes: float
+    http_port: int
 
     @classmethod
     def load(cls, minutes: float) -> Scenario:
         """The scenario of that length."""
-        return cls(yaml.safe_load(SAMPLE.read_text(encoding="utf-8")), minutes)
+        pool = yaml.safe_load(SAMPLE.read_text(encoding="utf-8"))
+        pool["spec"]["burst"]["driver"] = "EdgeEnvoy"
+        [port] = free_ports(1)
+        return cls(pool, minutes, port)
 
     @property
     def namespace(self) -> str:
@@ -130,21 +139,33 @@ class Scenario:
             ),
             service(self.target, self.namespace),
         )
-        prompt, output = self.usd_per_million
         rig.emulator.set_pool(
             self.namespace,
             self.name,
             selector={"app": self.target},
             model_name=self.pool["spec"]["modelName"],
             profile=PROFILE,
-            workload=WORKLOAD,
-            router="fraction",
+            http_port=self.http_port,
             latency=self.targets,
-            providers=[
-                {
-                    "name": self.pool["spec"]["burst"]["providers"][0]["name"],
-                    "input_usd_per_million": prompt,
-                    "output_usd_per_million": output,
-                }
-            ],
+        )
+
+    def behind_edge(self) -> EdgePool:
+        """The pool as its edge and its clients know it."""
+        return EdgePool(
+            namespace=self.namespace,
+            name=self.name,
+            service=self.target,
+            http_port=self.http_port,
+            model=self.pool["spec"]["modelName"],
+            mix=MIX,
+            targets=LatencyTargets(**self.targets),
+        )
+
+    def cloud(self) -> Cloud:
+        """The sample's provider, at its prices."""
+        prompt, output = self.usd_per_million
+        return Cloud(
+            self.pool["spec"]["burst"]["providers"][0]["name"],
+            input_usd_per_million=prompt,
+            output_usd_per_million=output,
         )

@@ -26,12 +26,12 @@ class Requests:
     """Requests of the recorded time.
 
     Attributes:
-        arrived: All.
-        answered: By the GPUs or the API.
-        own_gpus: Sent to the pool's GPUs.
-        paid_api: Sent to the API.
-        paid_share: ``paid_api / arrived``; None where nothing arrived.
-        lost: Ended with a pod, or found none that served.
+        arrived: Sent by clients.
+        answered: Of these, answered whole.
+        own_gpus: Answered by the pool's GPUs, by their own count.
+        paid_api: Answered by the API, by its own count.
+        paid_share: The API's share of both; None where nobody answered.
+        lost: Ended without an answer.
         peak_per_second: Most arrivals per second, mean of five seconds.
         peak_queue: Most requests that waited on the replicas at once.
     """
@@ -92,6 +92,19 @@ class Promotion:
 
 
 @dataclass(frozen=True, slots=True)
+class AnsweredBy:
+    """Requests of the recorded time by who answered them, by the servers' own counts.
+
+    Attributes:
+        replicas: By pod.
+        providers: By name.
+    """
+
+    replicas: dict[str, int]
+    providers: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """The demo in figures.
 
@@ -101,7 +114,7 @@ class Summary:
         scale_ups: Decisions to ask for more serving replicas.
         scale_downs: Decisions to ask for fewer.
         peak_serving: Most replicas that served at once.
-        overflow_seconds: How long anything was told to leave.
+        overflow_seconds: How long anything left.
         overflow_delay_seconds: Mean time from the sample that showed a shortage to the overflow
             value that answered it, by the operator's own clock; None where there was none.
     """
@@ -109,6 +122,7 @@ class Summary:
     minutes: float
     interrupted: bool
     requests: Requests
+    answered_by: AnsweredBy
     attainment: Attainment
     usd: Money
     scale_ups: int
@@ -128,11 +142,12 @@ def summarize(watch: Watch, scenario: Scenario, *, interrupted: bool) -> Summary
     recording = watch.recording
     asked = [step.desired or 0 for step in recording.decisions()]
     changes = [b - a for a, b in pairwise([recording.moments[0].desired, *asked])]
-    requests = _requests(watch)
+    answered_by = AnsweredBy(watch.answered_by("replica"), watch.answered_by("provider"))
     return Summary(
         minutes=recording.seconds() / 60,
         interrupted=interrupted,
-        requests=requests,
+        requests=_requests(watch, answered_by),
+        answered_by=answered_by,
         attainment=_attainment(watch.first, watch.last),
         usd=_money(watch, scenario),
         scale_ups=sum(change > 0 for change in changes),
@@ -144,26 +159,24 @@ def summarize(watch: Watch, scenario: Scenario, *, interrupted: bool) -> Summary
     )
 
 
-def _requests(watch: Watch) -> Requests:
-    own, paid = watch.more("local_total"), watch.more("cloud_total")
-    arrived = int(watch.more("arrivals_total"))
-    finished = watch.more("finished_local_total") + watch.more("finished_cloud_total")
+def _requests(watch: Watch, answered_by: AnsweredBy) -> Requests:
+    own, paid = sum(answered_by.replicas.values()), sum(answered_by.providers.values())
     # What was under way at the begin is answered first, and did not arrive in the recorded time.
-    before = watch.first["in_flight_local"] + watch.first["in_flight_cloud"]
+    answered = watch.more("answered_total") - watch.first["in_flight"]
     return Requests(
-        arrived=arrived,
-        answered=max(0, int(finished - before)),
-        own_gpus=int(own),
-        paid_api=int(paid),
-        paid_share=paid / arrived if arrived else None,
-        lost=int(watch.more("lost_total") + watch.more("refused_total")),
+        arrived=int(watch.more("arrivals_total")),
+        answered=max(0, int(answered)),
+        own_gpus=own,
+        paid_api=paid,
+        paid_share=paid / (own + paid) if own + paid else None,
+        lost=int(watch.more("lost_total")),
         peak_per_second=watch.recording.peak("arrivals_per_second"),
         peak_queue=int(watch.recording.peak("queue")),
     )
 
 
 def _attainment(first: Mapping[str, Any], last: Mapping[str, Any]) -> Attainment:
-    """Over the recorded time alone: the emulator counts from when it began."""
+    """Over the recorded time alone: clients count from when they began."""
 
     def met(state: Mapping[str, Any], name: str) -> float:
         overall = state["attainment"]["overall"]
@@ -239,11 +252,19 @@ def percent(share: float | None, digits: int = 1) -> str:
 def lines(summary: Summary, scenario: Scenario) -> list[tuple[str, str]]:
     """The summary as pairs of what and how much, for a person."""
     requests, usd, met = summary.requests, summary.usd, summary.attainment
+    whole = requests.own_gpus + requests.paid_api
     targets = scenario.targets
     found = [
         ("requests answered", f"{requests.answered:,} of {requests.arrived:,}"),
         ("requests lost", f"{requests.lost:,}"),
-        ("sent to the paid API", f"{requests.paid_api:,} ({percent(requests.paid_share)})"),
+        ("answered by the replicas", f"{requests.own_gpus:,}"),
+        *(
+            (
+                f"answered by {name}, paid",
+                f"{count:,} ({percent(count / whole if whole else None)})",
+            )
+            for name, count in summary.answered_by.providers.items()
+        ),
         (f"first token within {targets['ttft_seconds']:g} s", percent(met.ttft)),
         (f"time per token within {targets['tpot_seconds'] * 1000:g} ms", percent(met.tpot)),
         ("highest load", f"{requests.peak_per_second:.0f} req/s"),
@@ -261,6 +282,15 @@ def lines(summary: Summary, scenario: Scenario) -> list[tuple[str, str]]:
         found.append((f"instead of {replicas}, held throughout", f"${usd.all_gpus:.2f}"))
     found.append(("instead of everything at the API", f"${usd.all_api:.2f}"))
     return found
+
+
+def who_answered(summary: Summary) -> list[tuple[str, str]]:
+    """Pairs of server and requests that it answered, for the page."""
+    servers = [
+        *((f"replica {name}", count) for name, count in summary.answered_by.replicas.items()),
+        *((f"provider {name}", count) for name, count in summary.answered_by.providers.items()),
+    ]
+    return [(name, f"{count:,}") for name, count in servers]
 
 
 def peak_fleet(summary: Summary, scenario: Scenario) -> tuple[str, float] | None:

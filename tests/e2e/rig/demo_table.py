@@ -101,6 +101,8 @@ def _figures(recording: Recording, moment: Moment) -> Table:
         f"{moment.cloud_per_second:5.1f} req/s",
         spark("cloud_per_second", "yellow", moment.arrivals_per_second),
     )
+    providers = ", ".join(f"{name} {count:,}" for name, count in moment.by_providers.items())
+    table.add_row("answered", f"replicas {moment.by_replicas:,}, {providers}", "")
     table.add_row("overflow", f"{moment.overflow:5.0%}", spark("overflow", "yellow", 1.0))
     table.add_row("queue", f"{moment.queue:5.0f} requests", spark("queue", "red", 20.0))
     table.add_row("replicas", _dots(moment), Text(_counts(moment), style="dim"))

@@ -58,6 +58,7 @@ def render(
     tiles: Sequence[Tile] = (),
     figures: Sequence[tuple[str, str]] = (),
     *,
+    answered: Sequence[tuple[str, str]] = (),
     peak_fleet: tuple[str, float] | None = None,
 ) -> str:
     """The whole page.
@@ -67,21 +68,26 @@ def render(
         subtitle: A sentence or two on what was real and what was emulated.
         tiles: Shown on top.
         figures: Pairs of what and how much, shown as a table.
+        answered: Pairs of who and how many requests, shown as another.
         peak_fleet: Label and US dollars an hour of the fleet that would have served the peak.
     """
     rows = "".join(map(_row, recording.steps)) or _NO_ROWS
-    pairs = "".join(
-        f"<tr><td>{html.escape(what)}</td><td>{html.escape(much)}</td></tr>"
-        for what, much in figures
-    )
     tables = Html(
         "<h2>What Spillway did, and why</h2>"
         "<table><thead><tr><th>at</th><th>reason</th><th>what</th></tr></thead>"
         f"<tbody>{rows}</tbody></table>"
-        f"<h2>In figures</h2><table><tbody>{pairs}</tbody></table>"
+        + _pairs("Who answered, by the servers' own counts", answered)
+        + _pairs("In figures", figures)
     )
     plot = Plot(figure(recording, peak_fleet))
     return render_page(recording.title, subtitle, tiles, [plot, tables])
+
+
+def _pairs(heading: str, pairs: Sequence[tuple[str, str]]) -> str:
+    rows = "".join(
+        f"<tr><td>{html.escape(what)}</td><td>{html.escape(much)}</td></tr>" for what, much in pairs
+    )
+    return f"<h2>{html.escape(heading)}</h2><table><tbody>{rows}</tbody></table>"
 
 
 _NO_ROWS: Final = '<tr class="minor"><td></td><td></td><td>nothing had to be done</td></tr>'

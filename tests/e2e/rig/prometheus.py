@@ -89,10 +89,16 @@ class Prometheus(ManagedProcess):
         # At once: the server must never read half a file.
         made.replace(self._operators)
 
-    def set_gateways(self, targets: Sequence[str]) -> None:
-        """Scrape these gateways (host and port) from now on, beside the emulated one."""
+    def set_gateways(self, targets: Sequence[str], path: str = "/metrics/") -> None:
+        """Scrape these gateways (host and port) from now on, beside the emulated one.
+
+        Args:
+            targets: Host and port of each.
+            path: Of their pages; LiteLLM redirects without its last slash.
+        """
         made = self._gateways.with_suffix(".new")
-        made.write_text(json.dumps([{"targets": list(targets)}]), encoding="utf-8")
+        group = {"targets": list(targets), "labels": {"__metrics_path__": path}}
+        made.write_text(json.dumps([group]), encoding="utf-8")
         made.replace(self._gateways)
 
     def query(self, promql: str, *, at: float | None = None) -> list[dict[str, Any]]:
@@ -173,8 +179,7 @@ def configuration(
                 "static_configs": [{"targets": [address]}],
             },
             {
-                "job_name": "litellm",
-                "metrics_path": "/metrics/",
+                "job_name": "gateways",
                 "honor_labels": True,
                 "file_sd_configs": [{"files": [gateways], "refresh_interval": "1s"}],
             },

@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +27,13 @@ class Moment:
         draining: Replicas that finish their requests.
         desired: Serving replicas that Spillway asks for.
         queue: Requests waiting on the replicas.
-        overflow: Overflow fraction that the router holds, 0 to 1.
+        overflow: Share of the requests that left, mean of the last seconds, 0 to 1.
         gpu_per_hour: US dollars an hour for the GPUs held now.
         api_per_hour: US dollars an hour at the API, at the present rate.
         in_time: Share of the last minute's requests that met both latency targets; None before the
             first answer.
+        by_replicas: Requests that replicas have answered since the workload began.
+        by_providers: Requests that each provider has answered since then.
     """
 
     at: float
@@ -45,6 +51,8 @@ class Moment:
     gpu_per_hour: float
     api_per_hour: float
     in_time: float | None = None
+    by_replicas: int = 0
+    by_providers: Mapping[str, int] = field(default_factory=dict)
 
 
 class StepKind(StrEnum):

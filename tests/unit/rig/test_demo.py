@@ -74,7 +74,7 @@ def test_the_operators_log_tells_what_it_did() -> None:
     overflow = line(event="overflow", fraction=0.42, reason="Shortage")
     found = step_of(overflow, "serving/llama-8b", BEGAN)
     assert found is not None
-    assert found.message == "42% of the requests leave"
+    assert found.message == "42% of the requests expected to leave"
 
 
 @pytest.mark.parametrize(
@@ -119,18 +119,15 @@ def test_a_pod_that_still_loads_its_model_was_not_warm() -> None:
 
 
 def state(**changes: Any) -> dict[str, Any]:
-    """The emulator's state of the pool: a hundred requests, all in time."""
+    """What is counted: a hundred requests, all in time."""
     shares = {"requests": 100, "ttft": 1.0, "tpot": 1.0, "both": 1.0}
     return {
         "arrivals_total": 100,
-        "local_total": 100,
-        "cloud_total": 0,
-        "finished_local_total": 100,
-        "finished_cloud_total": 0,
-        "in_flight_local": 0,
-        "in_flight_cloud": 0,
+        "answered_total": 95,
+        "answered_by_replica": {"gone": 60, "p": 35},
+        "answered_by_provider": {"together": 0},
+        "in_flight": 5,
         "lost_total": 0,
-        "refused_total": 0,
         "cost_usd_total": 0.0,
         "prompt_tokens_total": 0,
         "completion_tokens_total": 0,
@@ -158,10 +155,9 @@ def test_the_summary_speaks_of_the_recorded_time_alone() -> None:
     late = {"requests": 300, "ttft": 1.0, "tpot": 250 / 300, "both": 250 / 300}
     last = state(
         arrivals_total=310,
-        local_total=250,
-        cloud_total=60,
-        finished_local_total=245,
-        finished_cloud_total=55,
+        answered_total=300,
+        answered_by_replica={"gone": 60, "p": 125, "q": 60},
+        answered_by_provider={"together": 55},
         lost_total=2,
         cost_usd_total=0.5,
         prompt_tokens_total=10_000_000,
@@ -172,8 +168,12 @@ def test_the_summary_speaks_of_the_recorded_time_alone() -> None:
     steps = [Step(i, StepKind.DECISION, ("R",), "m", desired=n) for i, n in enumerate(asked)]
     found = demo_summary.summarize(watched(last, steps), SCENARIO, interrupted=True)
     requests, usd = found.requests, found.usd
+    # Of the 205 that ended, five had been sent before.
     assert (requests.arrived, requests.answered, requests.lost) == (210, 200, 2)
-    assert requests.paid_share == pytest.approx(60 / 210)
+    assert (requests.own_gpus, requests.paid_api) == (150, 55)
+    assert requests.paid_share == pytest.approx(55 / 205)
+    assert found.answered_by.replicas == {"gone": 0, "p": 90, "q": 60}
+    assert ("provider together", "55") in demo_summary.who_answered(found)
     # 200 ended in the recorded time, 150 of them in time.
     assert found.attainment.both == pytest.approx(0.75)
     assert found.attainment.ttft == pytest.approx(1.0)

@@ -266,6 +266,7 @@ def gateway(fleet: Fleet) -> str:
             side,
         )
         for p in fleet.pools.values()
+        if p.settings.http_port is None
         for name, side in (("local", p.local), ("cloud", p.cloud))
     ]
     for name, kind, text, field in (

@@ -27,6 +27,7 @@ class PodView:
     ready: bool = False
     terminating: bool = False
     node: str | None = None
+    ip: str = ""
     container: str = ""
     gpus: int = 0
 
@@ -48,6 +49,7 @@ class PodView:
             terminating="deletionTimestamp" in metadata
             or status.get("phase") in {"Succeeded", "Failed"},
             node=spec.get("nodeName"),
+            ip=status.get("podIP", ""),
             container=containers[0]["name"] if containers else "",
             gpus=sum(
                 int(container.get("resources", {}).get("limits", {}).get(_GPU_RESOURCE, 0))

@@ -214,10 +214,19 @@ class Pool:
             self.refused += 1
             self._attainment.record(self._now, None, None)
             return
+        self._submit(pod, request)
+
+    def accept(self, pod: EmulatedPod, request: Request) -> Stream:
+        """Put a request that a client sent over HTTP into a pod's engine."""
+        self._arrivals.add(request.arrived_at)
+        return self._submit(pod, request)
+
+    def _submit(self, pod: EmulatedPod, request: Request) -> Stream:
         self.local.send(request)
-        pod.least_loaded().submit(request, request.arrived_at)
+        stream = pod.least_loaded().submit(request, request.arrived_at)
         if pod.awaits_first:
             self._first_request(pod, request.arrived_at)
+        return stream
 
     def _first_request(self, pod: EmulatedPod, at: float) -> None:
         pod.awaits_first = False

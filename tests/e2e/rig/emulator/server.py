@@ -22,6 +22,7 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from tests.e2e.rig.emulator import pages
+from tests.e2e.rig.emulator.front import Front
 from tests.e2e.rig.emulator.overflow import OverflowPoller
 from tests.e2e.rig.emulator.podwatch import ApiServer, PodWatch
 from tests.e2e.rig.emulator.settings import (
@@ -65,6 +66,7 @@ class Server:
         """``api`` None follows no pods: a test then calls `Fleet.observe` itself."""
         self.fleet = fleet
         self.poller = OverflowPoller(fleet, operators)
+        self.front = Front(fleet)
         self._api = api
         self._session: aiohttp.ClientSession | None = None
         self._loops: list[asyncio.Task[None]] = []
@@ -105,7 +107,8 @@ class Server:
     async def _background(self, _: web.Application) -> AsyncIterator[None]:
         if self._api is not None:
             self._session = self._api.session()
-        self._loops = [asyncio.create_task(self._tick()), asyncio.create_task(self.poller.run())]
+        runs = (self._tick(), self.poller.run(), self.front.run())
+        self._loops = [asyncio.create_task(run) for run in runs]
         yield
         tasks = [*self._loops, *self._watches.values()]
         for task in tasks:

@@ -125,6 +125,8 @@ class PoolSettings(Body):
     latency: LatencyTargets = LatencyTargets()
     old_metric_names: bool = False
     """Serve the names of vLLM before 0.11: gpu_cache_usage_perc, time_per_output_token_seconds."""
+    http_port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Port of each pod's HTTP (`front`). A gateway that counts for itself is before such a pool."""
     shutdown_grace_seconds: Annotated[float, Field(ge=0)] = 0.0
     """How long a deleted pod finishes what it has; 0 aborts at once, as vLLM does on SIGTERM."""
 
