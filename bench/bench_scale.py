@@ -6,7 +6,9 @@ serves the metrics of every pod; then, for each of the sizes 10, 100 and POOLS, 
 shipped. 1,000 pools of 10 pods take about half an hour and 6 GB of memory. --keep FILE adds the
 figures to those of earlier runs, size by size, and prints them all.
 
-Not real: the pods (kwok's), and the engines' figures, which fit each other and are no engine's.
+Not real: the pods (kwok's), the nodes' eighty GPUs each (kwok's 1,250 nodes of eight would take the
+control plane's share of two cores), and the engines' figures, which fit each other and are no
+engine's.
 The operator shares its cores with all the rest.
 """
 

@@ -50,7 +50,8 @@ UNREPORTED_SECONDS: Final = 600.0
 _MICRO: Final = Decimal("0.000001")
 #: Beyond every budget the CRD accepts (nine digits); a counter above it is no count of dollars.
 _MAX_TOTAL: Final = 1e11
-_MAX_SPENT: Final = Decimal(10**12 - 1)
+MOST_USD: Final = Decimal(10**12 - 1)
+"""The ledger holds no larger amount."""
 _ZERO: Final = Decimal(0)
 
 
@@ -115,8 +116,8 @@ def reserve(
         ValueError: An amount is negative or not finite, or the time zone is not known.
     """
     wanted = Decimal(usd)
-    if not wanted.is_finite() or not 0 <= wanted <= _MAX_SPENT or requests < 0:
-        msg = f"usd and requests: must be from 0 to {_MAX_SPENT}, got {usd} and {requests}"
+    if not wanted.is_finite() or not 0 <= wanted <= MOST_USD or requests < 0:
+        msg = f"usd and requests: must be from 0 to {MOST_USD}, got {usd} and {requests}"
         raise ValueError(msg)
     current = _current(ledger, budget.time_zone, now)
     if requests == 0:
@@ -239,7 +240,7 @@ def _charge(ledger: PoolLedger, usd: Decimal) -> PoolLedger:
 
 def _spend(ledger: PoolLedger, usd: Decimal) -> PoolLedger:
     spent = {
-        period: PeriodSpend(entry.start, min(_MAX_SPENT, entry.usd + usd))
+        period: PeriodSpend(entry.start, min(MOST_USD, entry.usd + usd))
         for period, entry in ledger.spent.items()
     }
     return replace(ledger, spent=spent)

@@ -95,6 +95,15 @@ def test_a_used_up_budget_stops_burst_with_its_reason() -> None:
     assert not gone.ledger_changed
 
 
+def test_absurd_arrivals_are_granted_no_more_than_the_ledger_holds() -> None:
+    absurd = inputs(live=live(arrivals=1e18), budget_left_usd=None, spec=spec())
+    assert absurd.p95_cost_usd == 0.01
+    granted = step(absurd)
+    assert granted.value.allowance.usd <= 1e12 - 1
+    assert granted.value.allowance.requests > 1e13
+    assert granted.ledger == from_json(to_json(granted.ledger))
+
+
 def test_a_remnant_of_the_budget_does_not_replace_a_larger_grant() -> None:
     tight = short(budget={"perDay": "9.50"})
     first = step(tight)
