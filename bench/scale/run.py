@@ -130,6 +130,7 @@ class Size:
             self._rig.prometheus, operator.url.removeprefix("http://"), since, until
         )
         passes = after.value(_TICK_COUNT) - before.value(_TICK_COUNT)
+        self._tell(f"a pass in steady state: {_parts(before, after)}")
         writes = looking.write_rate(self._rig.cluster, f"spillway-{self._name}", since, until)
         self._tell(f"writes in steady state: {writes.by_resource}")
         lag = [p.buckets("spillway_event_loop_lag_seconds") for p in (before, after)]
@@ -216,6 +217,19 @@ def _fraction(url: str) -> float:
     """The share that gateways are told to send away; 0 without a value."""
     answer = requests.get(url, timeout=10)
     return float(answer.json()["fraction"]) if answer.status_code == 200 else 0.0
+
+
+def _parts(before: looking.Page, after: looking.Page) -> str:
+    """Where a pass has spent its time between two looks: the mean of each of its parts."""
+    name, means = "spillway_slow_part_seconds", []
+    for part in ("observe", "pass", "shares", "sweep"):
+        label = f'{{part="{part}"}}'
+        count, seconds = (
+            after.value(f"{name}_{kind}{label}") - before.value(f"{name}_{kind}{label}")
+            for kind in ("count", "sum")
+        )
+        means.append(f"{part} {seconds / count if count else math.nan:.2f} s")
+    return ", ".join(means)
 
 
 def _mean(name: str, before: looking.Page, after: looking.Page) -> float:

@@ -103,6 +103,13 @@ class Telemetry:
             buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60),
             registry=self.registry,
         )
+        self.part_seconds = Histogram(
+            "spillway_slow_part_seconds",
+            "Wall time of the slow loop's work by part: a tick, what it consists of, out of turn.",
+            ("part",),
+            buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60),
+            registry=self.registry,
+        )
         self.pool_errors = Counter(
             "spillway_pool_errors_total",
             "Passes over a pool that failed, by where; the pool is held and tried again.",

@@ -164,7 +164,8 @@ class SlowLoop:
     async def _guarded(self, part: str, work: Awaitable[None]) -> None:
         """Do a part of a pass; if it fails, the others go on and the next pass tries again."""
         try:
-            await work
+            with self._telemetry.part_seconds.labels(part).time():
+                await work
         except Exception:
             log.exception("a part of a pass failed; the next one tries again", part=part)
             self._telemetry.pool_errors.labels("slow").inc()
