@@ -175,7 +175,9 @@ def test_an_operator_that_has_seen_pools_come_and_go_holds_no_more_than_before(
     grown = soak.rss[-1][1] - rss
     measured[f"soak: MB of resident memory more after {rounds} rounds"] = grown
 
-    assert len(after["tasks"]) <= len(before["tasks"]) + LOOSE, (before["tasks"], after["tasks"])
+    # A page of each pod may be on its way just then; a task for each pod that ever was is more.
+    loose = LOOSE + ALL * PODS
+    assert len(after["tasks"]) <= len(before["tasks"]) + loose, (before["tasks"], after["tasks"])
     assert after["files"] <= before["files"] + LOOSE + KEPT_CONNECTIONS
     for kind in KINDS:
         had, has = before["objects"].get(kind, 0), after["objects"].get(kind, 0)

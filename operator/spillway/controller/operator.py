@@ -228,7 +228,7 @@ class Operator:
             watches=watches,
             observer=observer,
             runtimes=self._runtimes,
-            ledgers=Ledgers(LedgerStore(cluster, namespace=settings.namespace), self._runtimes),
+            ledgers=Ledgers(LedgerStore(fenced, namespace=settings.namespace), self._runtimes),
             annotator=annotator,
             routes=routes,
             lease=lease,
