@@ -105,7 +105,7 @@ class Telemetry:
         )
         self.part_seconds = Histogram(
             "spillway_slow_part_seconds",
-            "Wall time of the slow loop's work by part: a tick, what it consists of, out of turn.",
+            "Wall time of the parts of a pass over all pools.",
             ("part",),
             buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 60),
             registry=self.registry,

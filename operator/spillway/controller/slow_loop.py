@@ -149,11 +149,11 @@ class SlowLoop:
         started = time.monotonic()
         self._woken.clear()
         self._changed_pods.clear()
-        await self._guarded("observe", self._observe())
+        await self._part("observe", self._observe())
         pools, invalid = self._valid(), self._invalid()
-        await self._guarded("pass", self._pass(pools))
-        await self._guarded("shares", self._share(pools))
-        await self._guarded("sweep", self._sweep.run(pools, invalid))
+        await self._part("pass", self._pass(pools))
+        await self._part("shares", self._share(pools))
+        await self._part("sweep", self._sweep.run(pools, invalid))
         if self._lease.is_leader():
             self._routes.sweep()
         self._reporter.submit_refused(invalid)
@@ -161,11 +161,14 @@ class SlowLoop:
         self._telemetry.pools.labels("false").set(len(invalid))
         self._telemetry.tick_seconds.labels("slow").observe(time.monotonic() - started)
 
+    async def _part(self, part: str, work: Awaitable[None]) -> None:
+        with self._telemetry.part_seconds.labels(part).time():
+            await self._guarded(part, work)
+
     async def _guarded(self, part: str, work: Awaitable[None]) -> None:
         """Do a part of a pass; if it fails, the others go on and the next pass tries again."""
         try:
-            with self._telemetry.part_seconds.labels(part).time():
-                await work
+            await work
         except Exception:
             log.exception("a part of a pass failed; the next one tries again", part=part)
             self._telemetry.pool_errors.labels("slow").inc()

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from spillway.core.ledger import MOST_USD, extend, left, reserve, skip_versions
+from spillway.core.ledger import extend, left, reserve, skip_versions
 from spillway.core.overflow import (
     LEASE_SECONDS,
     NO_ALLOWANCE,
@@ -145,11 +145,7 @@ def _renewed(
     # While a runaway is suspected what is needed is all that may leave.
     suspected = inputs.most_leaving_per_second is not None
     wanted = needed if suspected else math.ceil(needed * GRANT_MARGIN)
-    cost = inputs.p95_cost_usd or 0.0
-    if wanted * cost > MOST_USD:
-        # Arrivals or prices that nobody has, out of absurd metrics.
-        wanted = math.floor(float(MOST_USD) / cost)
-    usd = min(wanted * cost, float(MOST_USD))
+    usd = wanted * (inputs.p95_cost_usd or 0.0)
     granted, allowance = reserve(ledger, usd, wanted, burst.budget, now, lease_seconds)
     # A consumer drops what is left of the old grant when it sees a new one: a remnant of the
     # budget that is smaller than that would be a loss.

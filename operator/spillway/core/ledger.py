@@ -50,8 +50,7 @@ UNREPORTED_SECONDS: Final = 600.0
 _MICRO: Final = Decimal("0.000001")
 #: Beyond every budget the CRD accepts (nine digits); a counter above it is no count of dollars.
 _MAX_TOTAL: Final = 1e11
-MOST_USD: Final = Decimal(10**12 - 1)
-"""The ledger holds no larger amount."""
+_MAX_SPENT: Final = Decimal(10**12 - 1)
 _ZERO: Final = Decimal(0)
 
 
@@ -108,7 +107,7 @@ def reserve(
     now: float,
     lease_seconds: float = LEASE_SECONDS,
 ) -> tuple[PoolLedger, Allowance]:
-    """Reserves what the budget allows of ``usd`` for ``requests``; the price a request stays.
+    """Reserves what budget and ledger allow of ``usd`` for ``requests``; the price a request stays.
 
     Nothing is reserved when the budget does not allow a single request.
 
@@ -116,15 +115,17 @@ def reserve(
         ValueError: An amount is negative or not finite, or the time zone is not known.
     """
     wanted = Decimal(usd)
-    if not wanted.is_finite() or not 0 <= wanted <= MOST_USD or requests < 0:
-        msg = f"usd and requests: must be from 0 to {MOST_USD}, got {usd} and {requests}"
+    if not wanted.is_finite() or wanted < 0 or requests < 0:
+        msg = f"usd and requests: must be finite and not negative, got {usd} and {requests}"
         raise ValueError(msg)
     current = _current(ledger, budget.time_zone, now)
-    if requests == 0:
+    # Absurd metrics make arrivals and prices that nobody has.
+    if requests == 0 or wanted / requests > _MAX_SPENT:
         return current, NO_ALLOWANCE
     rate = (wanted / requests).quantize(_MICRO, ROUND_UP)
-    rest = left(current, budget, now)
-    if rest is not None and rate > 0:
+    bound = left(current, budget, now)
+    rest = _MAX_SPENT if bound is None else bound
+    if rate > 0:
         requests = min(requests, int((rest / rate).to_integral_value(ROUND_DOWN)))
     if requests == 0:
         return current, NO_ALLOWANCE
@@ -240,7 +241,7 @@ def _charge(ledger: PoolLedger, usd: Decimal) -> PoolLedger:
 
 def _spend(ledger: PoolLedger, usd: Decimal) -> PoolLedger:
     spent = {
-        period: PeriodSpend(entry.start, min(MOST_USD, entry.usd + usd))
+        period: PeriodSpend(entry.start, min(_MAX_SPENT, entry.usd + usd))
         for period, entry in ledger.spent.items()
     }
     return replace(ledger, spent=spent)

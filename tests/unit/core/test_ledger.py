@@ -67,11 +67,19 @@ def test_without_bounds_everything_is_granted_and_still_counted() -> None:
     assert after.outstanding == 4
 
 
+@pytest.mark.parametrize("usd", [1e12, 1e18, 1e300])
+@pytest.mark.parametrize("requests", [1, 10**6, 10**14])
+def test_no_more_is_reserved_than_the_ledger_holds(usd: float, requests: int) -> None:
+    book, allowance = reserve(PoolLedger.empty("UTC", NOW), usd, requests, Budget(), NOW)
+    assert allowance.usd < 1e12
+    assert from_json(to_json(book)) == book
+
+
 @pytest.mark.parametrize(
     ("usd", "requests"), [(-1.0, 1), (float("nan"), 1), (float("inf"), 1), (1.0, -1)]
 )
 def test_a_senseless_amount_is_refused(usd: float, requests: int) -> None:
-    with pytest.raises(ValueError, match="usd and requests: must be from 0"):
+    with pytest.raises(ValueError, match="usd and requests: must be finite and not negative"):
         reserve(ledger(), usd, requests, budget(), NOW)
 
 

@@ -44,6 +44,18 @@ async def pods(**changes: Any) -> AsyncIterator[tuple[Fleet, Sequence[str]]]:
         yield server.fleet, [f"http://{loopback(ip)}:{port}" for ip in IPS]
 
 
+@asynccontextmanager
+async def asking(clients: Clients, per_second: float) -> AsyncIterator[None]:
+    """Clients ask meanwhile; afterwards everybody gets an answer."""
+    clients.set_rate(RateProfile.constant(per_second))
+    task = asyncio.create_task(clients.run())
+    yield
+    clients.set_rate(RateProfile.constant(0.0))
+    await until(lambda: clients.in_flight == 0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
 async def test_each_pod_answers_at_its_own_address_what_its_engine_has_done() -> None:
     async with pods() as (fleet, urls), aiohttp.ClientSession() as session:
         pool = fleet.pools[KEY]
@@ -69,13 +81,8 @@ async def test_clients_ask_as_often_as_told_and_see_the_engines_latency() -> Non
     slow = {"overrides": {"base_seconds": 0.02}}
     async with pods(profile=slow) as (fleet, urls):
         clients = Clients(urls[0], "m", SHORT)
-        clients.set_rate(RateProfile.constant(50.0))
-        task = asyncio.create_task(clients.run())
-        await until(lambda: clients.answered.total() >= 30)
-        clients.set_rate(RateProfile.constant(0.0))
-        await until(lambda: clients.in_flight == 0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with asking(clients, 50.0):
+            await until(lambda: clients.answered.total() >= 30)
         assert clients.lost == 0, clients.problems
         assert clients.answered[""] == clients.sent == fleet.pools[KEY].local.finished
         between = [outcome.tpot_seconds or 0.0 for outcome in clients.outcomes]
@@ -86,18 +93,13 @@ async def test_clients_ask_as_often_as_told_and_see_the_engines_latency() -> Non
 async def test_a_pod_that_goes_takes_no_more_and_cuts_off_what_it_has() -> None:
     async with pods(shutdown_grace_seconds=0.5) as (fleet, urls):
         clients = Clients(urls[0], "m", TokenMix(50, 0, 4000, 0))
-        clients.set_rate(RateProfile.constant(20.0))
-        task = asyncio.create_task(clients.run())
-        await until(lambda: clients.in_flight > 3)
-        fleet.observe(KEY, [])
-        before = clients.sent
-        await until(lambda: clients.sent > before + 3)
-        assert any("ClientConnectorError" in each for each in clients.problems), clients.problems
-        await until(lambda: not fleet.pools[KEY].pods)
-        clients.set_rate(RateProfile.constant(0.0))
-        await until(lambda: clients.in_flight == 0)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        async with asking(clients, 20.0):
+            await until(lambda: clients.in_flight > 3)
+            fleet.observe(KEY, [])
+            before = clients.sent
+            await until(lambda: clients.sent > before + 3)
+            assert any("ClientConnectorError" in each for each in clients.problems)
+            await until(lambda: not fleet.pools[KEY].pods)
         assert clients.lost == clients.sent
         assert fleet.pools[KEY].lost > 0
 
@@ -105,13 +107,8 @@ async def test_a_pod_that_goes_takes_no_more_and_cuts_off_what_it_has() -> None:
 async def test_a_cloud_takes_its_time_and_counts_what_it_is_asked() -> None:
     cloud = await Cloud("cloud", first_token_seconds=0.1, per_token_seconds=0.01).start()
     clients = Clients(f"http://127.0.0.1:{cloud.port}", "m", SHORT)
-    clients.set_rate(RateProfile.constant(40.0))
-    task = asyncio.create_task(clients.run())
-    await until(lambda: clients.answered.total() >= 5)
-    clients.set_rate(RateProfile.constant(0.0))
-    await until(lambda: clients.in_flight == 0)
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    async with asking(clients, 40.0):
+        await until(lambda: clients.answered.total() >= 5)
     await cloud.stop()
     assert clients.lost == 0, clients.problems
     assert cloud.answered == clients.sent

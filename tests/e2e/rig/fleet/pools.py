@@ -34,7 +34,7 @@ _SPARE: Final = 0.05
 _AT_ONCE: Final = 8
 _POOLS_AT_ONCE: Final = 100
 _TRIES: Final = 5
-#: A minute without one more ready pod is a fault of the rig.
+#: Two minutes without one more ready pod is a fault of the rig.
 _STALLED_SECONDS: Final = 120.0
 
 
