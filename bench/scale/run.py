@@ -131,6 +131,7 @@ class Size:
         )
         passes = after.value(_TICK_COUNT) - before.value(_TICK_COUNT)
         self._tell(f"a pass in steady state: {_parts(before, after)}")
+        self._tell(f"the API server's answers: {_answers(before, after)}")
         writes = looking.write_rate(self._rig.cluster, f"spillway-{self._name}", since, until)
         self._tell(f"writes in steady state: {writes.by_resource}")
         lag = [p.buckets("spillway_event_loop_lag_seconds") for p in (before, after)]
@@ -221,20 +222,29 @@ def _fraction(url: str) -> float:
 
 def _parts(before: looking.Page, after: looking.Page) -> str:
     """Where a pass has spent its time between two looks: the mean of each of its parts."""
-    name, means = "spillway_slow_part_seconds", []
-    for part in ("observe", "pass", "shares", "sweep"):
-        label = f'{{part="{part}"}}'
-        count, seconds = (
-            after.value(f"{name}_{kind}{label}") - before.value(f"{name}_{kind}{label}")
-            for kind in ("count", "sum")
-        )
-        means.append(f"{part} {seconds / count if count else math.nan:.2f} s")
-    return ", ".join(means)
+    parts = ("supply", "prometheus", "pages", "pass", "shares", "sweep")
+    means = {
+        part: _mean("spillway_slow_part_seconds", before, after, f'{{part="{part}"}}')
+        for part in parts
+    }
+    return ", ".join(f"{part} {mean:.2f} s" for part, mean in means.items())
 
 
-def _mean(name: str, before: looking.Page, after: looking.Page) -> float:
-    count = after.value(f"{name}_count") - before.value(f"{name}_count")
-    return (after.value(f"{name}_sum") - before.value(f"{name}_sum")) / count if count else math.nan
+def _answers(before: looking.Page, after: looking.Page) -> str:
+    """How long the API server took to answer between two looks: the mean of each method."""
+    means = {
+        method: _mean("spillway_api_request_seconds", before, after, f'{{method="{method}"}}')
+        for method in ("GET", "PATCH", "POST")
+    }
+    return ", ".join(f"{method} {mean:.3f} s" for method, mean in means.items())
+
+
+def _mean(name: str, before: looking.Page, after: looking.Page, labels: str = "") -> float:
+    count, seconds = (
+        after.value(f"{name}_{kind}{labels}") - before.value(f"{name}_{kind}{labels}")
+        for kind in ("count", "sum")
+    )
+    return seconds / count if count else math.nan
 
 
 def _bound(before: dict[float, float], after: dict[float, float]) -> float:

@@ -122,6 +122,13 @@ class Telemetry:
             ("kind", "result"),
             registry=self.registry,
         )
+        self.api_seconds = Histogram(
+            "spillway_api_request_seconds",
+            "Time until the API server's answer, by HTTP method; watches are not among them.",
+            ("method",),
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 15, 30),
+            registry=self.registry,
+        )
         self.overflow_delay = Histogram(
             "spillway_overflow_delay_seconds",
             "From the sample that shows a shortage to the overflow value that answers it.",
@@ -183,6 +190,10 @@ class Telemetry:
         if found is None:
             found = known[gauge, labels] = gauge.labels(*pool, *labels)
         return found
+
+    def api_called(self, method: str, seconds: float) -> None:
+        """Note how long a call of the API server took."""
+        self.api_seconds.labels(method).observe(seconds)
 
     def set_latency_targets(
         self, namespace: str, pool: str, model_name: str, *, ttft: float, tpot: float

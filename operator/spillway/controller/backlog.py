@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 Key = tuple[str, str]
-#: Jobs done at once: one that hangs for as long as a call to the API server may take leaves others
-#: to go on, and those that wait for a token of the write bucket delay an urgent write by little.
-WORKERS: Final = 4
+#: Jobs done at once. An API server that is short of CPU takes seconds for a write: with few at once
+#: statuses would come by fours in that time and not as fast as the write bucket allows.
+WORKERS: Final = 32
 
 
 class Backlog:

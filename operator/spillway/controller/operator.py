@@ -162,6 +162,7 @@ class Operator:
                     request_timeout_seconds=self.settings.api_timeout_seconds,
                     writes_per_second=self.settings.writes_per_second,
                     write_burst=self.settings.writes_per_second,
+                    on_call=self._telemetry.api_called,
                 )
             except ConnectError as error:
                 if time.monotonic() > deadline:
@@ -177,7 +178,7 @@ class Operator:
         events = EventRecorder(cluster, instance=settings.identity)
         teller = Teller(events)
         fenced = cluster.fenced(lease.is_leader)
-        pods, scale, writer = PodWriter(fenced), ScaleWriter(fenced), PoolWriter(fenced)
+        pods, scale = PodWriter(fenced), ScaleWriter(fenced)
         routes = Routes(
             writer=RouteWriter(fenced),
             watches=watches,
@@ -195,14 +196,16 @@ class Operator:
             may_write=lease.is_leader,
         )
         reporter = Reporter(
-            writer=writer,
+            writer=PoolWriter(fenced.patient()),
             teller=teller,
             telemetry=telemetry,
             may_write=lease.is_leader,
             quiet_seconds=QUIET_TICKS * settings.slow_tick_seconds,
             retry=self.wake,
         )
-        annotator = Annotator(writer=writer, telemetry=telemetry, may_write=lease.is_leader)
+        annotator = Annotator(
+            writer=PoolWriter(fenced), telemetry=telemetry, may_write=lease.is_leader
+        )
         slow = SlowLoop(
             settings=settings,
             watches=watches,

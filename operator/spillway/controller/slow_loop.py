@@ -52,8 +52,8 @@ _BATCH: Final = 2
 #: Pools that are read for, and pools that are written to, at the same time. One that does not
 #: answer keeps its place for as long as a call may take, so there are many.
 _AT_ONCE: Final = 32
-#: How long a pass waits for the pools that it has begun; one that takes longer goes on by itself,
-#: and is left out of the passes until it has ended.
+#: How long a pass waits for the decisions on the pools that it has begun; one whose facts have to
+#: be read for longer goes on by itself, and is left out of the passes until it has ended.
 _PATIENCE_SECONDS: Final = 2.0
 #: How often pools that were woken are taken out of turn.
 _WAKE_SECONDS: Final = 0.5
@@ -149,7 +149,10 @@ class SlowLoop:
         started = time.monotonic()
         self._woken.clear()
         self._changed_pods.clear()
-        await self._part("observe", self._observe())
+        await self._part("supply", self._count_supply())
+        await self._part("prometheus", self._ask_prometheus())
+        self._runtimes.retain(self._watches.pools.values())
+        await self._part("pages", self._read_unseen())
         pools, invalid = self._valid(), self._invalid()
         await self._part("pass", self._pass(pools))
         await self._part("shares", self._share(pools))
@@ -173,12 +176,15 @@ class SlowLoop:
             log.exception("a part of a pass failed; the next one tries again", part=part)
             self._telemetry.pool_errors.labels("slow").inc()
 
-    async def _observe(self) -> None:
+    async def _count_supply(self) -> None:
         await self._world.refresh_prices()
         self._world.count_supply()
+
+    async def _ask_prometheus(self) -> None:
         await self._observer.ask_past()
         await self._observer.ask_prometheus()
-        self._runtimes.retain(self._watches.pools.values())
+
+    async def _read_unseen(self) -> None:
         await self._observer.read_pods(await self._unseen(self._valid()))
 
     async def _share(self, pools: Iterable[InferencePool]) -> None:
@@ -201,27 +207,36 @@ class SlowLoop:
         await self._pass([pool for pool in records if isinstance(pool, InferencePool)])
 
     async def _pass(self, pools: Iterable[InferencePool]) -> None:
-        """Decide and act for these pools, each in a task of its own."""
+        """Decide and act for these pools, each in a task of its own.
+
+        It ends when all are decided. What they write goes on by itself: an API server that is slow
+        must not hold up those that are woken next.
+        """
         if self._lease.is_leader() and self._lease.epoch != self._epoch:
             self._runtimes.resume(self._watches.pools.values(), time.time())
             self._epoch = self._lease.epoch
-        begun = []
+        loop = asyncio.get_running_loop()
+        begun: list[asyncio.Future[None]] = []
         for number, pool in enumerate(pools):
             key = (pool.namespace, pool.name)
             if key in self._running:
                 # Its last writes are still on their way: what they were decided on is all there is.
                 self.wake(key)
                 continue
-            task = asyncio.create_task(self._step(pool), name=f"pool {pool.key}")
+            decided = loop.create_future()
+            task = asyncio.create_task(self._step(pool, decided), name=f"pool {pool.key}")
             self._running[key] = task
-            task.add_done_callback(partial(self._ended, key))
-            begun.append(task)
+            task.add_done_callback(partial(self._ended, key, decided))
+            begun.append(decided)
             if number % _BATCH == _BATCH - 1:
                 await asyncio.sleep(0)
         if begun:
             await asyncio.wait(begun, timeout=_PATIENCE_SECONDS)
 
-    def _ended(self, key: Key, task: asyncio.Task[None]) -> None:
+    def _ended(self, key: Key, decided: asyncio.Future[None], task: asyncio.Task[None]) -> None:
+        if not decided.done():
+            # It was held before it came to a decision.
+            decided.set_result(None)
         if self._running.get(key) is task:
             del self._running[key]
 
@@ -231,12 +246,12 @@ class SlowLoop:
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
 
-    async def _step(self, pool: InferencePool) -> None:
+    async def _step(self, pool: InferencePool, decided: asyncio.Future[None]) -> None:
         """One step of one pool. Whatever fails holds this pool as it is, and no other."""
         runtime = None
         try:
             runtime = self._runtimes.of(pool, time.time(), partial(self._world.past, pool))
-            await self._decide_and_act(pool, runtime)
+            await self._decide_and_act(pool, runtime, decided)
         except ApiError as error:
             log.warning("pool held: a read failed", pool=pool.key, error=str(error))
             self._telemetry.pool_errors.labels("read").inc()
@@ -248,7 +263,9 @@ class SlowLoop:
             if runtime is not None:
                 self._reporter.submit_held(pool, runtime, Reason.INTERNAL_ERROR, repr(error))
 
-    async def _decide_and_act(self, pool: InferencePool, runtime: PoolRuntime) -> None:
+    async def _decide_and_act(
+        self, pool: InferencePool, runtime: PoolRuntime, decided: asyncio.Future[None]
+    ) -> None:
         # A standby decides too, to be warm. What it decided is not carried out if it leads later.
         leads = self._lease.is_leader() and self._lease.epoch == self._epoch
         now = time.time()
@@ -267,6 +284,7 @@ class SlowLoop:
         )
         self._telemetry.decision_seconds.observe(time.thread_time() - began)
         runtime.facts, runtime.outcome, runtime.state = facts, outcome, outcome.state
+        decided.set_result(None)
         self._log_decision(pool, outcome, leads=leads)
         problem = ""
         if leads:

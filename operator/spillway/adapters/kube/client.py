@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -78,11 +79,13 @@ class Cluster:
         transport: Transport,
         writes: TokenBucket,
         may_write: Callable[[], bool] | None = None,
+        queue: asyncio.Lock | None = None,
     ) -> None:
         self.host: str = transport.host
         self._transport = transport
         self._writes = writes
         self._may_write = may_write
+        self._queue = queue
 
     @classmethod
     async def connect(
@@ -93,6 +96,7 @@ class Cluster:
         request_timeout_seconds: float = 30.0,
         writes_per_second: float = 18.0,
         write_burst: float = 40.0,
+        on_call: Callable[[str, float], None] | None = None,
     ) -> Self:
         """Connect, and prove it by asking for the server's version.
 
@@ -103,6 +107,7 @@ class Cluster:
             request_timeout_seconds: For a whole request and its answer; watches have their own.
             writes_per_second: What all writers together may send.
             write_burst: How many writes may go at once before that bound holds.
+            on_call: Told the method of each call and the seconds until its answer.
 
         Raises:
             ConnectError: Nothing is configured, nobody answers, or the credentials are refused.
@@ -113,6 +118,7 @@ class Cluster:
             kubeconfig=path,
             context=context,
             request_timeout_seconds=request_timeout_seconds,
+            on_call=on_call,
         )
         cluster = cls(transport, TokenBucket(writes_per_second, write_burst))
         try:
@@ -142,7 +148,15 @@ class Cluster:
         ``may_write`` is asked after the wait for a token, which may outlast a leadership; where it
         says no, a write is a `Conflict` and not sent.
         """
-        return type(self)(self._transport, self._writes, may_write)
+        return type(self)(self._transport, self._writes, may_write, self._queue)
+
+    def patient(self) -> Self:
+        """The same connection for writes that may wait.
+
+        Tokens are booked in the order of arrival. Of these writes one at a time books one, however
+        many there are, so that no other write waits for more than a single token of theirs.
+        """
+        return type(self)(self._transport, self._writes, self._may_write, asyncio.Lock())
 
     async def close(self) -> None:
         """Close the pool; running requests and watches fail."""
@@ -354,7 +368,8 @@ class Cluster:
         timeout_seconds: float | None = None,
     ) -> JsonObject:
         if throttle:
-            await self._writes.take()
+            async with self._queue or nullcontext():
+                await self._writes.take()
         if self._may_write is not None and not self._may_write():
             msg = f"{describe(method, path, params)} was not sent: this process does not lead"
             raise Conflict(0, "NotLeading", msg)

@@ -28,7 +28,7 @@ from spillway.adapters.kube.errors import (
 from spillway.adapters.kube.paths import describe
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +43,14 @@ JsonObject = dict[str, Any]
 class Transport:
     """Sends requests with the official client's pool and credentials.
 
+    Args:
+        configuration: The official client's.
+        kubeconfig: Where it was read from, to be read anew after a 401; None for the Pod's account.
+        context: Likewise.
+        request_timeout_seconds: For a whole request and its answer.
+        on_call: Told the method of each call (not of watches) and the seconds that it took, failed
+            ones included.
+
     Attributes:
         host: The API server's address.
     """
@@ -54,12 +62,14 @@ class Transport:
         kubeconfig: str | None,
         context: str | None,
         request_timeout_seconds: float,
+        on_call: Callable[[str, float], None] | None = None,
     ) -> None:
         self.host: str = configuration.host
         self._configuration = configuration
         self._api = ApiClient(configuration=configuration)
         self._source = (kubeconfig, context)
         self._timeout_seconds = request_timeout_seconds
+        self._on_call = on_call
         self._reload_lock = asyncio.Lock()
         self._reloaded_at = float("-inf")
 
@@ -81,10 +91,15 @@ class Transport:
         timeout = aiohttp.ClientTimeout(
             total=timeout_seconds or self._timeout_seconds, sock_connect=CONNECT_SECONDS
         )
-        async with self.stream(
-            method, path, params, body=body, content_type=content_type, timeout=timeout
-        ) as response:
-            raw = await response.read()
+        sent_at = time.monotonic()
+        try:
+            async with self.stream(
+                method, path, params, body=body, content_type=content_type, timeout=timeout
+            ) as response:
+                raw = await response.read()
+        finally:
+            if self._on_call is not None:
+                self._on_call(method, time.monotonic() - sent_at)
         try:
             answer = from_json(raw)
         except ValueError as error:

@@ -66,6 +66,7 @@ class Page:
 OPERATOR_NAMES = (
     "spillway_tick_seconds",
     "spillway_slow_part_seconds",
+    "spillway_api_request_seconds",
     "spillway_event_loop_lag_seconds",
     "spillway_decision_seconds",
     "spillway_api_writes_total",

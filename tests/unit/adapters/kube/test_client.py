@@ -315,6 +315,37 @@ async def test_a_write_is_not_sent_when_leadership_ended_in_the_queue(
     assert len(api.requests("PATCH")) == 2
 
 
+async def test_of_patient_writes_one_at_a_time_stands_before_an_urgent_one(
+    api: FakeApi, tmp_path: Path
+) -> None:
+    path = write_kubeconfig(tmp_path / "kc", api.url)
+    api.put(f"{PODS}/p", {})
+    async with await Cluster.connect(str(path), writes_per_second=10, write_burst=1) as cluster:
+        patient = cluster.patient()
+        statuses = [
+            asyncio.ensure_future(patient.merge_patch(f"{PODS}/p", {"n": n}, "statuses"))
+            for n in range(6)
+        ]
+        await asyncio.sleep(0)
+        await cluster.merge_patch(f"{PODS}/p", {}, "urgent")
+        # One had the token that was there, one had booked the next.
+        assert sum(write.done() for write in statuses) <= 2
+        await asyncio.gather(*statuses)
+    assert len(api.requests("PATCH")) == 7
+
+
+async def test_calls_are_timed_whether_they_succeed_or_fail(api: FakeApi, tmp_path: Path) -> None:
+    path = write_kubeconfig(tmp_path / "kc", api.url)
+    told: list[tuple[str, float]] = []
+    async with await Cluster.connect(
+        str(path), on_call=lambda method, seconds: told.append((method, seconds))
+    ) as cluster:
+        with pytest.raises(NotFound):
+            await cluster.merge_patch(f"{PODS}/nobody", {}, "me")
+    assert [method for method, _ in told] == ["GET", "PATCH"]
+    assert all(0 < seconds < 30 for _, seconds in told)
+
+
 def test_a_bucket_refills_up_to_its_burst() -> None:
     now = [0.0]
     bucket = TokenBucket(2, 3, clock=lambda: now[0])
