@@ -28,9 +28,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: Annotations on their way at once. Each books its place at the write limit before it waits there:
-#: two hundred at once would have every status and every change of replicas wait for ten seconds.
-#: Enough to write ten a second to an API server that takes a second and a half.
+#: Annotations on their way at once: enough to write ten a second to an API server that takes a
+#: second and a half.
 _AT_ONCE: Final = 16
 #: A write that failed is not tried again at each fast tick; a conflict is, once the watch shows
 #: what has changed.

@@ -1,4 +1,4 @@
-"""The fast loop: overflow alone, from the engines' own pages, once a second.
+"""The fast loop: overflow alone, from the engines' own pages, once a second, of busy pools twice.
 
 Order matters where money is spent: first the ledger is stored, then the value that may spend it is
 published. A standby publishes what the leader's annotation says.
@@ -7,6 +7,7 @@ published. A standby publishes what the leader's annotation says.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 import time
 from typing import TYPE_CHECKING, Final
@@ -21,6 +22,8 @@ from spillway.core.fast import fast_step
 from spillway.core.ledger import settle
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from spillway.adapters.kube.lease import LeaderLease
     from spillway.adapters.kube.records import PodRecord
     from spillway.adapters.telemetry import Telemetry
@@ -54,9 +57,9 @@ _STORE_SECONDS: Final = 60.0
 #: Share of the budget of pages up to which those of quiet pools are read. Two hundred pages a
 #: second are a fifth of a core, and what quiet pools do is seen by Prometheus too, seconds later.
 _QUIET_SHARE: Final = 0.5
-#: Share of a tick that pages may take; one that takes longer is used at the next tick, so a pod
+#: Share of a tick that pages may take; one that takes longer is used at the next look, so a pod
 #: that hangs delays nobody else's overflow by more than this.
-_READING_SHARE: Final = 0.5
+_READING_SHARE: Final = 0.25
 
 
 class FastLoop:
@@ -89,15 +92,21 @@ class FastLoop:
         self._telemetry = telemetry
         self._health = health
         self._stored_at = time.monotonic()
-        self._turn = 0
+        self._hot_turn = self._cold_turn = 0
+        self._busy: list[Key] = []
+        self._news: set[str] = set()
 
     async def run(self) -> None:
-        """Tick after tick until cancelled."""
-        period = self._settings.fast_tick_seconds
+        """Tick after tick until cancelled, and between two of them another look at busy pools.
+
+        So a shortage of a busy pool is answered within a second, wherever in a tick it falls.
+        """
+        half = self._settings.fast_tick_seconds / 2
+        looks = itertools.cycle((self.tick, self.look_at_busy))
         while True:
-            due = time.monotonic() + period
+            due = time.monotonic() + half
             try:
-                await self.tick()
+                await next(looks)()
                 self._health.ticked("fast")
             except Exception:
                 log.exception("a fast tick failed; the next one tries again")
@@ -106,31 +115,43 @@ class FastLoop:
 
     async def tick(self) -> None:
         """One look at the pods that matter, and the values that follow."""
-        started = time.monotonic()
-        leads = self._lease.is_leader()
-        self._telemetry.leader.set(leads)
-        pools = self._known_pools()
-        await self._read(pools)
-        if leads:
-            await self._lead(pools)
-        else:
-            for pool, runtime in pools:
-                runtime.read_annotation(pool)
-                runtime.overflow = runtime.annotated
-        self._telemetry.tick_seconds.labels("fast").observe(time.monotonic() - started)
+        with self._telemetry.tick_seconds.labels("fast").time():
+            self._telemetry.leader.set(self._lease.is_leader())
+            pools = self._known([runtime.key for runtime in self._runtimes.all()])
+            await self._read(pools)
+            await self._set_values(pools)
+            self._news.clear()
 
-    def _known_pools(self) -> list[tuple[InferencePool, PoolRuntime]]:
+    async def look_at_busy(self) -> None:
+        """Likewise for pools that burst or were near it at the last tick, and for no others."""
+        with self._telemetry.tick_seconds.labels("busy").time():
+            pools = self._known(self._busy)
+            await self._read(pools, busy_only=True)
+            await self._set_values(pools)
+
+    async def _set_values(self, pools: list[tuple[InferencePool, PoolRuntime]]) -> None:
+        if self._lease.is_leader():
+            await self._lead(pools)
+            return
+        for pool, runtime in pools:
+            runtime.read_annotation(pool)
+            runtime.overflow = runtime.annotated
+
+    def _known(self, keys: Iterable[Key]) -> list[tuple[InferencePool, PoolRuntime]]:
+        """Valid pools that have been seen by the slow loop."""
         return [
             (pool, runtime)
-            for pool in self._watches.pools.values()
-            if isinstance(pool, InferencePool)
-            and (runtime := self._runtimes.get((pool.namespace, pool.name))) is not None
+            for key in keys
+            if isinstance(pool := self._watches.pools.get(key), InferencePool)
+            and (runtime := self._runtimes.get(key)) is not None
             and runtime.uid == pool.uid
         ]
 
     # Looking
 
-    async def _read(self, pools: list[tuple[InferencePool, PoolRuntime]]) -> None:
+    async def _read(
+        self, pools: list[tuple[InferencePool, PoolRuntime]], *, busy_only: bool = False
+    ) -> None:
         """Read pages: of pools that burst, of hot ones, of draining pods, and of the rest.
 
         Where the budget of pages does not reach, hot pools and the rest are read by turns.
@@ -154,12 +175,16 @@ class FastLoop:
                 hot.append((pool, runtime))
             else:
                 cold.append((pool, runtime))
+        # What a tick may read is spread over its two looks, so that each has pages to read.
+        budget = self._settings.scrape_pages_per_second * self._settings.fast_tick_seconds
         pages: list[Page] = []
-        self._collect(pages, bursting)
-        read_hot = self._collect(pages, self._in_turn(hot))
-        pages += draining
-        quiet = _QUIET_SHARE * self._settings.scrape_pages_per_second
-        self._turn += max(1, read_hot + self._collect(pages, self._in_turn(cold), quiet))
+        self._collect(pages, bursting, budget / 2)
+        self._hot_turn += self._collect(pages, _in_turn(hot, self._hot_turn), budget / 2)
+        if not busy_only:
+            self._busy = [runtime.key for _, runtime in bursting + hot]
+            pages += draining
+            quiet = _in_turn(cold, self._cold_turn)
+            self._cold_turn += max(1, self._collect(pages, quiet, _QUIET_SHARE * budget))
         read = await self._observer.read_pods(
             [(record, metrics) for record, metrics, _ in pages],
             patience_seconds=_READING_SHARE * self._settings.fast_tick_seconds,
@@ -168,23 +193,12 @@ class FastLoop:
             if record.uid in read:
                 self._slow.wake(key)
 
-    def _in_turn(
-        self, pools: list[tuple[InferencePool, PoolRuntime]]
-    ) -> list[tuple[InferencePool, PoolRuntime]]:
-        """The pools, beginning with another one at each tick."""
-        begin = self._turn % max(1, len(pools))
-        return pools[begin:] + pools[:begin]
-
     def _collect(
-        self,
-        pages: list[Page],
-        pools: list[tuple[InferencePool, PoolRuntime]],
-        most: float | None = None,
+        self, pages: list[Page], pools: list[tuple[InferencePool, PoolRuntime]], most: float
     ) -> int:
-        """Add pages of the pools' serving pods up to the budget, or to ``most``; of how many."""
-        budget = self._settings.scrape_pages_per_second if most is None else most
+        """Add pages of the pools' serving pods until there are ``most``; of how many pools."""
         for number, (pool, runtime) in enumerate(pools):
-            if len(pages) >= budget:
+            if len(pages) >= most:
                 return number
             pages += self._pages(pool, runtime, Role.SERVING)
         return len(pools)
@@ -237,7 +251,7 @@ class FastLoop:
             for _, runtime in pools:
                 runtime.ungranted_at = time.time()
             return
-        renewed = sum(_is_renewed(runtime) for _, runtime in pools)
+        renewed = sum(_is_renewed(runtime) for runtime in self._runtimes.all())
         lease = max(self._settings.overflow_lease_seconds, 2 * renewed / _RENEWALS_PER_SECOND)
         results = await self._computed(pools, lease)
         unsaved = await self._ledgers.save(self._to_store(results))
@@ -261,11 +275,11 @@ class FastLoop:
     ) -> list[tuple[InferencePool, PoolRuntime, FastOutcome]]:
         """The next step of every pool that may have one; one that fails holds no other up."""
         results: list[tuple[InferencePool, PoolRuntime, FastOutcome]] = []
-        news = self._observer.news()
+        self._news |= self._observer.news()
         pace = Pace()
         for pool, runtime in pools:
             await pace.pause()
-            if self._settled_down(runtime, news):
+            if self._settled_down(runtime):
                 continue
             try:
                 runtime.computed_on = runtime.facts
@@ -279,7 +293,7 @@ class FastLoop:
                 results.append((pool, runtime, result))
         return results
 
-    def _settled_down(self, runtime: PoolRuntime, news: set[str]) -> bool:
+    def _settled_down(self, runtime: PoolRuntime) -> bool:
         """Whether the value would come out the same: it lets nothing leave, and nothing is new."""
         value, facts = runtime.overflow, runtime.facts
         return (
@@ -288,7 +302,7 @@ class FastLoop:
             and value.idle
             and value.epoch == self._lease.epoch
             and runtime.computed_on is facts
-            and not any(uid in news for uid in serving_uids(facts))
+            and not any(uid in self._news for uid in serving_uids(facts))
         )
 
     def _to_store(
@@ -374,6 +388,14 @@ class FastLoop:
             )
             self._slow.wake(runtime.key)
         self._annotator.publish(pool, runtime, value, lease_seconds)
+
+
+def _in_turn(
+    pools: list[tuple[InferencePool, PoolRuntime]], turn: int
+) -> list[tuple[InferencePool, PoolRuntime]]:
+    """The pools, beginning with another one at each turn."""
+    begin = turn % max(1, len(pools))
+    return pools[begin:] + pools[:begin]
 
 
 def _is_renewed(runtime: PoolRuntime) -> bool:

@@ -204,7 +204,7 @@ class Operator:
             retry=self.wake,
         )
         annotator = Annotator(
-            writer=PoolWriter(fenced), telemetry=telemetry, may_write=lease.is_leader
+            writer=PoolWriter(fenced.patient()), telemetry=telemetry, may_write=lease.is_leader
         )
         slow = SlowLoop(
             settings=settings,

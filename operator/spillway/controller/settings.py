@@ -130,9 +130,9 @@ class Settings(BaseSettings):
 
     api_timeout_seconds: Seconds = 10.0
     """Deadline for one call to the API server."""
-    writes_per_second: PerSecond = 18.0
+    writes_per_second: PerSecond = 17.0
     """Most writes a second to the API server; bursts of as many are let through. The lease and the
-    ledger do not wait in this queue, and need up to two more."""
+    ledger do not wait in this queue, and need up to three more."""
 
     http_host: Annotated[str, Field(min_length=1)] = "0.0.0.0"  # noqa: S104 - probes and gateways come from other hosts
     """Address on which /healthz, /readyz, /metrics and /v1/overflow answer."""

@@ -34,6 +34,8 @@ from tests.unit.controller import fakes
 from tests.unit.controller.fakes import NAMESPACE, Seams
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from spillway.api.validation import InferencePool
     from spillway.controller.runtime import PoolRuntime
 
@@ -112,10 +114,16 @@ class Setting:
         await self.decided(fakes.pool(burst=fakes.burst_spec()))
 
     async def tick(self) -> None:
+        await self._look(self.loop.tick)
+
+    async def look_at_busy(self) -> None:
+        await self._look(self.loop.look_at_busy)
+
+    async def _look(self, look: Callable[[], Awaitable[None]]) -> None:
         for name, found in self.seams.scraper.pages.items():
             if isinstance(found, EnginePage):
                 self.seams.scraper.pages[name] = replace(found, at=time.time())
-        await self.loop.tick()
+        await look()
         await asyncio.gather(*self.annotator._writing.values())
 
 
@@ -548,6 +556,42 @@ async def test_a_pool_in_which_nothing_moves_costs_nothing(monkeypatch: pytest.M
     setting.seams.lease.epoch += 1
     await setting.tick()
     assert len(steps) == 4, "and a new leadership"
+
+
+async def test_between_two_ticks_busy_pools_alone_are_looked_at() -> None:
+    setting = Setting()
+    busy = await setting.add("busy", arrivals=19.0)
+    await setting.add("quiet", arrivals=0.1)
+    for letter in "ab":
+        setting.seams.scraper.pages[f"quiet-{letter}"] = fakes.page(running=1.0)
+    setting.seams.prometheus.put("busy-a", "busy-b", running=300.0)
+    await setting.seams.observer.ask_prometheus()
+    await setting.decided(fakes.pool("busy", burst=fakes.burst_spec()))
+    await setting.tick()
+    assert fraction(busy) == 0.0
+    setting.seams.scraper.asked.clear()
+    for letter in "ab":
+        setting.seams.scraper.pages[f"busy-{letter}"] = fakes.page(running=900.0, waiting=400.0)
+    await setting.look_at_busy()
+    read = {pod for asked in setting.seams.scraper.asked for pod in asked}
+    assert read == {"busy-a", "busy-b"}
+    assert fraction(busy) > 0, "not only at the next tick"
+
+
+async def test_what_came_late_of_a_quiet_pool_is_kept_for_its_tick() -> None:
+    setting = Setting()
+    await setting.add("busy", arrivals=19.0)
+    quiet = await setting.add("quiet", arrivals=0.1)
+    for letter in "ab":
+        setting.seams.scraper.pages[f"quiet-{letter}"] = fakes.page(running=1.0)
+    await setting.tick()
+    before = quiet.overflow
+    metrics = fakes.pool("quiet").spec.metrics
+    await setting.seams.observer.read_pods([(fakes.pod("quiet-a", app="quiet"), metrics)])
+    await setting.look_at_busy()
+    assert quiet.overflow is before
+    await setting.tick()
+    assert quiet.overflow is not before
 
 
 async def test_hot_pools_beyond_the_budget_are_read_by_turns() -> None:

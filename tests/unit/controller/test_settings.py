@@ -136,7 +136,7 @@ def test_defaults_are_the_designs() -> None:
     assert (*lease, settings.lease_retry_seconds) == (15.0, 10.0, 2.0)
     assert (settings.slow_tick_seconds, settings.fast_tick_seconds) == (15.0, 1.0)
     assert settings.overflow_lease_seconds == 45.0
-    assert settings.writes_per_second == 18.0
+    assert settings.writes_per_second == 17.0
     assert Settings().identity != Settings().identity, "two processes on one host differ"
 
 

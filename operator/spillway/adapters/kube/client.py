@@ -94,7 +94,7 @@ class Cluster:
         context: str | None = None,
         *,
         request_timeout_seconds: float = 30.0,
-        writes_per_second: float = 18.0,
+        writes_per_second: float = 17.0,
         write_burst: float = 40.0,
         on_call: Callable[[str, float], None] | None = None,
     ) -> Self:
