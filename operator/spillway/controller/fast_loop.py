@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import math
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -92,7 +93,7 @@ class FastLoop:
         self._telemetry = telemetry
         self._health = health
         self._stored_at = time.monotonic()
-        self._hot_turn = self._cold_turn = 0
+        self._turns: Counter[str] = Counter()
         self._busy: list[Key] = []
         self._news: set[str] = set()
 
@@ -154,7 +155,7 @@ class FastLoop:
     ) -> None:
         """Read pages: of pools that burst, of hot ones, of draining pods, and of the rest.
 
-        Where the budget of pages does not reach, hot pools and the rest are read by turns.
+        Where the budget of pages does not reach, pools of a kind are read by turns.
         """
         bursting: list[tuple[InferencePool, PoolRuntime]] = []
         hot: list[tuple[InferencePool, PoolRuntime]] = []
@@ -178,13 +179,12 @@ class FastLoop:
         # What a tick may read is spread over its two looks, so that each has pages to read.
         budget = self._settings.scrape_pages_per_second * self._settings.fast_tick_seconds
         pages: list[Page] = []
-        self._collect(pages, bursting, budget / 2)
-        self._hot_turn += self._collect(pages, _in_turn(hot, self._hot_turn), budget / 2)
+        self._collect(pages, "bursting", bursting, budget / 2)
+        self._collect(pages, "hot", hot, budget / 2)
         if not busy_only:
             self._busy = [runtime.key for _, runtime in bursting + hot]
             pages += draining
-            quiet = _in_turn(cold, self._cold_turn)
-            self._cold_turn += max(1, self._collect(pages, quiet, _QUIET_SHARE * budget))
+            self._collect(pages, "cold", cold, _QUIET_SHARE * budget)
         read = await self._observer.read_pods(
             [(record, metrics) for record, metrics, _ in pages],
             patience_seconds=_READING_SHARE * self._settings.fast_tick_seconds,
@@ -194,14 +194,19 @@ class FastLoop:
                 self._slow.wake(key)
 
     def _collect(
-        self, pages: list[Page], pools: list[tuple[InferencePool, PoolRuntime]], most: float
-    ) -> int:
-        """Add pages of the pools' serving pods until there are ``most``; of how many pools."""
-        for number, (pool, runtime) in enumerate(pools):
+        self,
+        pages: list[Page],
+        kind: str,
+        pools: list[tuple[InferencePool, PoolRuntime]],
+        most: float,
+    ) -> None:
+        """Add pages of the pools' serving pods until there are ``most``, another pool first."""
+        begin = self._turns[kind] % max(1, len(pools))
+        for pool, runtime in pools[begin:] + pools[:begin]:
             if len(pages) >= most:
-                return number
+                return
             pages += self._pages(pool, runtime, Role.SERVING)
-        return len(pools)
+            self._turns[kind] += 1
 
     def _pages(self, pool: InferencePool, runtime: PoolRuntime, role: Role) -> list[Page]:
         """Ready serving pods, or draining ones, as the watch knows them now."""
@@ -388,14 +393,6 @@ class FastLoop:
             )
             self._slow.wake(runtime.key)
         self._annotator.publish(pool, runtime, value, lease_seconds)
-
-
-def _in_turn(
-    pools: list[tuple[InferencePool, PoolRuntime]], turn: int
-) -> list[tuple[InferencePool, PoolRuntime]]:
-    """The pools, beginning with another one at each turn."""
-    begin = turn % max(1, len(pools))
-    return pools[begin:] + pools[:begin]
 
 
 def _is_renewed(runtime: PoolRuntime) -> bool:

@@ -594,6 +594,19 @@ async def test_what_came_late_of_a_quiet_pool_is_kept_for_its_tick() -> None:
     assert quiet.overflow is not before
 
 
+async def test_bursting_pools_beyond_the_budget_are_read_by_turns() -> None:
+    setting = Setting(Settings(fast_tick_seconds=0.2, scrape_pages_per_second=2.0))
+    for name in ("a", "b", "c"):
+        await setting.add(name)
+    await setting.tick()
+    assert all(fraction(setting.runtimes.all()[n]) > 0 for n in range(3))
+    setting.seams.scraper.asked.clear()
+    for look in (setting.tick, setting.look_at_busy, setting.tick):
+        await look()
+    read = [sorted({pod.split("-")[0] for pod in asked}) for asked in setting.seams.scraper.asked]
+    assert sorted(read) == [["a"], ["b"], ["c"]]
+
+
 async def test_hot_pools_beyond_the_budget_are_read_by_turns() -> None:
     setting = Setting(Settings(fast_tick_seconds=0.2, scrape_pages_per_second=2.0))
     for name in ("a", "b", "c"):
