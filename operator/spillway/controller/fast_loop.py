@@ -10,7 +10,6 @@ import asyncio
 import itertools
 import math
 import time
-from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -18,7 +17,8 @@ import structlog
 from spillway.api.names import Role
 from spillway.api.validation import InferencePool
 from spillway.controller.pace import Pace
-from spillway.core.burst import is_hot, live_load, overflow_inputs, serving_uids
+from spillway.controller.rota import Rota
+from spillway.core.burst import live_load, overflow_inputs, serving_uids, shows_load
 from spillway.core.fast import fast_step
 from spillway.core.ledger import settle
 
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from spillway.adapters.kube.lease import LeaderLease
-    from spillway.adapters.kube.records import PodRecord
     from spillway.adapters.telemetry import Telemetry
-    from spillway.api.inferencepool import EngineMetrics
     from spillway.controller.annotator import Annotator
     from spillway.controller.http import Health
     from spillway.controller.ledgers import Ledgers
@@ -43,9 +41,6 @@ if TYPE_CHECKING:
     from spillway.core.ledger import PoolLedger
     from spillway.core.overflow import OverflowValue
 
-    #: A pod, where its page is, and whose it is.
-    Page = tuple[PodRecord, EngineMetrics, Key]
-
 log = structlog.get_logger(__name__)
 
 #: A direct sample older than this many ticks is left to Prometheus' slower one.
@@ -55,9 +50,6 @@ _FRESH_TICKS: Final = 4.0
 _RENEWALS_PER_SECOND: Final = 10.0
 #: Settlements alone are stored no more often than this; grants are stored before they are used.
 _STORE_SECONDS: Final = 60.0
-#: Share of the budget of pages up to which those of quiet pools are read. Two hundred pages a
-#: second are a fifth of a core, and what quiet pools do is seen by Prometheus too, seconds later.
-_QUIET_SHARE: Final = 0.5
 #: Share of a tick that pages may take; one that takes longer is used at the next look, so a pod
 #: that hangs delays nobody else's overflow by more than this.
 _READING_SHARE: Final = 0.25
@@ -93,8 +85,7 @@ class FastLoop:
         self._telemetry = telemetry
         self._health = health
         self._stored_at = time.monotonic()
-        self._turns: Counter[str] = Counter()
-        self._busy: list[Key] = []
+        self._rota = Rota(settings, watches)
         self._news: set[str] = set()
 
     async def run(self) -> None:
@@ -126,7 +117,7 @@ class FastLoop:
     async def look_at_busy(self) -> None:
         """Likewise for pools that burst or were near it at the last tick, and for no others."""
         with self._telemetry.tick_seconds.labels("busy").time():
-            pools = self._known(self._busy)
+            pools = self._known(self._rota.busy)
             await self._read(pools, busy_only=True)
             await self._set_values(pools)
 
@@ -153,74 +144,15 @@ class FastLoop:
     async def _read(
         self, pools: list[tuple[InferencePool, PoolRuntime]], *, busy_only: bool = False
     ) -> None:
-        """Read pages: of pools that burst, of hot ones, of draining pods, and of the rest.
-
-        Where the budget of pages does not reach, pools of a kind are read by turns.
-        """
-        bursting: list[tuple[InferencePool, PoolRuntime]] = []
-        hot: list[tuple[InferencePool, PoolRuntime]] = []
-        cold: list[tuple[InferencePool, PoolRuntime]] = []
-        draining: list[Page] = []
-        pace = Pace()
-        for pool, runtime in pools:
-            await pace.pause()
-            if runtime.facts is None or runtime.outcome is None:
-                continue
-            if runtime.outcome.plan.counts.draining:
-                draining += self._pages(pool, runtime, Role.DRAINING)
-            if pool.spec.burst is None:
-                continue
-            if _bursts(runtime):
-                bursting.append((pool, runtime))
-            elif is_hot(runtime.facts, runtime.outcome):
-                hot.append((pool, runtime))
-            else:
-                cold.append((pool, runtime))
-        # What a tick may read is spread over its two looks, so that each has pages to read.
-        budget = self._settings.scrape_pages_per_second * self._settings.fast_tick_seconds
-        pages: list[Page] = []
-        self._collect(pages, "bursting", bursting, budget / 2)
-        self._collect(pages, "hot", hot, budget / 2)
-        if not busy_only:
-            self._busy = [runtime.key for _, runtime in bursting + hot]
-            pages += draining
-            self._collect(pages, "cold", cold, _QUIET_SHARE * budget)
+        """Read the pages that are due, and take drains that answer out of turn."""
+        pages = await self._rota.due(pools, busy_only=busy_only)
         read = await self._observer.read_pods(
-            [(record, metrics) for record, metrics, _ in pages],
+            [(page.pod, page.metrics) for page in pages],
             patience_seconds=_READING_SHARE * self._settings.fast_tick_seconds,
         )
-        for record, _, key in draining:
-            if record.uid in read:
-                self._slow.wake(key)
-
-    def _collect(
-        self,
-        pages: list[Page],
-        kind: str,
-        pools: list[tuple[InferencePool, PoolRuntime]],
-        most: float,
-    ) -> None:
-        """Add pages of the pools' serving pods until there are ``most``, another pool first."""
-        begin = self._turns[kind] % max(1, len(pools))
-        for pool, runtime in pools[begin:] + pools[:begin]:
-            if len(pages) >= most:
-                return
-            pages += self._pages(pool, runtime, Role.SERVING)
-            self._turns[kind] += 1
-
-    def _pages(self, pool: InferencePool, runtime: PoolRuntime, role: Role) -> list[Page]:
-        """Ready serving pods, or draining ones, as the watch knows them now."""
-        if runtime.facts is None:
-            return []
-        serving = set(serving_uids(runtime.facts)) if role is Role.SERVING else set()
-        pages = []
-        for target in runtime.facts.targets.values():
-            for pod in target.pods:
-                if pod.uid in serving if role is Role.SERVING else pod.role is role:
-                    record = self._watches.pods.get((pool.namespace, pod.name))
-                    if record is not None and record.uid == pod.uid:
-                        pages.append((record, pool.spec.metrics, runtime.key))
-        return pages
+        for page in pages:
+            if page.pod.role is Role.DRAINING and page.pod.uid in read:
+                self._slow.wake(page.pool)
 
     def _loads(self, runtime: PoolRuntime, now: float) -> dict[str, ReplicaLoad]:
         """Samples of the serving pods: direct ones where fresh, else what Prometheus has.
@@ -342,7 +274,10 @@ class FastLoop:
         if not runtime.ledger_readable:
             return None
         now = time.time()
-        live = live_load(facts, self._loads(runtime, now), now)
+        loads = self._loads(runtime, now)
+        if any(shows_load(load, outcome) for load in loads.values()):
+            self._rota.rises(runtime.key)
+        live = live_load(facts, loads, now)
         result = fast_step(
             overflow_inputs(facts, outcome, live, now),
             runtime.overflow,
@@ -351,7 +286,7 @@ class FastLoop:
             self._lease.epoch,
             lease_seconds,
         )
-        if live is not None and result.value.fraction > 0 and not _bursts(runtime):
+        if live is not None and result.value.fraction > 0 and not runtime.bursts:
             self._telemetry.overflow_delay.observe(max(0.0, time.time() - live.at))
         return result
 
@@ -398,7 +333,3 @@ class FastLoop:
 def _is_renewed(runtime: PoolRuntime) -> bool:
     """Whether the pool's value may spend: also where nothing leaves yet, by an allowance."""
     return runtime.overflow is not None and not runtime.overflow.idle
-
-
-def _bursts(runtime: PoolRuntime) -> bool:
-    return runtime.overflow is not None and runtime.overflow.fraction > 0

@@ -87,6 +87,11 @@ class PoolRuntime:
     ungranted_at: float | None = None
     gone: bool = False
 
+    @property
+    def bursts(self) -> bool:
+        """Whether gateways are told to send a share away."""
+        return self.overflow is not None and self.overflow.fraction > 0
+
     def budget_left(self, spec: InferencePoolSpec, now: float) -> bool:
         """Whether burst may still spend; what it can't carry, replicas must."""
         if spec.burst is None or not self.ledger_readable or self.ungranted(now):

@@ -131,11 +131,19 @@ def serving_uids(facts: PoolFacts) -> tuple[str, ...]:
 
 def is_hot(facts: PoolFacts, outcome: Outcome) -> bool:
     """Whether the pool is above half of what its serving replicas can take, or may be."""
-    capacity = min(
-        (c.concurrency for c in outcome.decision.capacity.values() if c.concurrency > 0),
-        default=0.0,
-    )
+    capacity = _least_concurrency(outcome)
     demand = outcome.decision.demand
     if demand is None or capacity <= 0:
         return True
     return demand.in_flight >= WATCHED_SHARE * capacity * len(serving_uids(facts))
+
+
+def shows_load(load: ReplicaLoad, outcome: Outcome) -> bool:
+    """Whether a replica is above half of what it can take: then those beside it may be too."""
+    return load.in_flight >= WATCHED_SHARE * _least_concurrency(outcome)
+
+
+def _least_concurrency(outcome: Outcome) -> float:
+    """B* of the variant that takes the fewest requests a replica; 0 where none is known."""
+    known = (c.concurrency for c in outcome.decision.capacity.values() if c.concurrency > 0)
+    return min(known, default=0.0)

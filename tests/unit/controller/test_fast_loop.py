@@ -485,7 +485,7 @@ async def test_hot_pools_come_first_then_drains_then_the_rest() -> None:
     (asked,) = setting.seams.scraper.asked
     assert set(asked[:2]) == {"hot-a", "hot-b"}
     assert asked[2] == "cold-d"
-    assert set(asked[3:]) == {"cold-a", "cold-b"}
+    assert asked[3:] == ["cold-a"], "one is enough"
 
 
 async def test_a_drain_that_answers_takes_its_pool_out_of_turn() -> None:
@@ -576,6 +576,22 @@ async def test_between_two_ticks_busy_pools_alone_are_looked_at() -> None:
     read = {pod for asked in setting.seams.scraper.asked for pod in asked}
     assert read == {"busy-a", "busy-b"}
     assert fraction(busy) > 0, "not only at the next tick"
+
+
+async def test_a_quiet_pool_is_sampled_by_one_page_and_read_whole_once_that_shows_load() -> None:
+    setting = Setting()
+    runtime = await setting.add(arrivals=0.1)
+    pages = setting.seams.scraper.pages
+    pages["pool-a"] = pages["pool-b"] = fakes.page(running=1.0)
+    for _ in range(2):
+        await setting.tick()
+        await setting.look_at_busy()
+    assert setting.seams.scraper.asked == [["pool-a"], ["pool-b"]], "another one each round"
+    pages["pool-a"] = pages["pool-b"] = fakes.page(running=900.0, waiting=400.0)
+    await setting.tick()
+    await setting.look_at_busy()
+    assert setting.seams.scraper.asked[2:] == [["pool-a"], ["pool-a", "pool-b"]]
+    assert fraction(runtime) > 0
 
 
 async def test_what_came_late_of_a_quiet_pool_is_kept_for_its_tick() -> None:
