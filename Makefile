@@ -85,7 +85,7 @@ test-nightly: venv ## 10,000 examples of each, other ones every time, and an hou
 
 test-e2e: venv ## the end-to-end tests alone
 	$(if $(filter local,$(CLUSTER)),$(BIN)/python -m tests.e2e.rig.binaries)
-	$(E2E) tests/e2e -n $(RIGS) --dist loadfile -m "not alone" --durations=25
+	$(E2E) tests/e2e -n $(RIGS) --dist loadfile --no-loadscope-reorder -m "not alone" --durations=25
 	$(E2E) tests/e2e -m alone --durations=5
 
 reliability: venv ## run the tests of faults and write the table of docs/reliability.md

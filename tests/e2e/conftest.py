@@ -32,13 +32,19 @@ FAULTS = pytest.StashKey[list[dict[str, Any]]]()
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what lies here, and run it last: quick tests fail first.
 
-    Floods of pools come behind all: their namespaces take minutes to go, and the soak waits for
-    that.
+    Of it, long files come first: one that is begun last keeps one worker, and the other has nothing
+    to do. Floods of pools come behind all: their namespaces take minutes to go, and the soak waits
+    for that.
     """
     ours = [item for item in items if item.path.is_relative_to(HERE)]
     for item in ours:
         item.add_marker(pytest.mark.e2e)
-    ours.sort(key=lambda item: item.path.name == "test_faults_flood.py")
+    ours.sort(
+        key=lambda item: (
+            item.path.name == "test_faults_flood.py",
+            item.get_closest_marker("long") is None,
+        )
+    )
     items[:] = [item for item in items if item not in ours] + ours
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.e2e.rig.rig import Rig
     from tests.e2e.scenario import Scenario
 
-pytestmark = pytest.mark.usefixtures("operator")
+pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.long]
 
 #: An answer takes three seconds, and a replica is full at five requests a second.
 SLOW = {"profile": {"overrides": {"base_seconds": 0.03, "max_num_seqs": 16}}}

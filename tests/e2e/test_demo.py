@@ -23,6 +23,8 @@ from tests.e2e.rig.waiting import wait_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "SPILLWAY_DEMO_UNDER_TEST"
 

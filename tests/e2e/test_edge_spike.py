@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from tests.e2e.rig.operator_process import OperatorProcess
     from tests.e2e.rig.rig import Rig
 
+pytestmark = pytest.mark.long
+
 #: What the floor of two serves with ease, and three times what it is declared to serve.
 CALM, SPIKE = CAPACITY_PER_SECOND, 3 * 2 * CAPACITY_PER_SECOND
 #: From a pod's start to Ready: long enough to see who answers meanwhile.

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from tests.e2e.faults import Faults
     from tests.e2e.rig.rig import Rig
 
+pytestmark = pytest.mark.long
+
 HELD = "4 replicas stay, MetricsAvailable says why"
 #: Longer than the rule's two seconds and the oldest sample that counts.
 SECONDS = 9.0

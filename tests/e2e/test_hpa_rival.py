@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from tests.e2e.metrics_api import Moment
     from tests.e2e.rig.cluster import Cluster
 
+pytestmark = pytest.mark.long
+
 #: Windows and periods below lie between multiples of it, so that no decision is a matter of
 #: milliseconds.
 SYNC_SECONDS = 2.0

@@ -27,6 +27,8 @@ from tools.helm import render
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
+pytestmark = pytest.mark.long
+
 LOCAL: Final = "local"
 CLOUDS: Final = ("a", "b")
 #: How often the callback asks for the value here, and how long one it can't refresh is used.

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
+import pytest
 import requests
 
 from spillway.core.ledger import Period
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from tests.e2e.rig.operator_process import OperatorProcess
     from tests.e2e.rig.rig import Rig
     from tests.e2e.scenario import Scenario
+
+pytestmark = pytest.mark.long
 
 BUDGET_USD: Final = 100.0
 KILLS: Final = 3

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from tests.e2e.rig.rig import Rig
     from tests.e2e.scenario import Scenario
 
+pytestmark = pytest.mark.long
+
 ACCOUNT = "spillway-shipped"
 
 
