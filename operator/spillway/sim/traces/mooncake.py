@@ -8,6 +8,7 @@ and everything before it, so a prompt's hits are its leading blocks that were se
 from __future__ import annotations
 
 import json
+import re
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -76,8 +77,8 @@ def load(path: Path, *, cache_tokens: int | None = None) -> Trace:
         if not line.strip():
             continue
         row = _object(path, line, number)
-        at, prompt, output = (_value(path, row, name, number) for name in _FIELDS)
-        hit = cache.take(_hashes(path, row, number)) * BLOCK_TOKENS
+        at, prompt, output = (_value(path, row, name, number, line) for name in _FIELDS)
+        hit = cache.take(_hashes(path, row, number, line)) * BLOCK_TOKENS
         # The last token is computed even where everything is known: it yields the first answer.
         values.append((at, int(prompt), int(output), max(0, min(hit, int(prompt) - 1))))
     if not values:
@@ -104,7 +105,7 @@ def _object(path: Path, line: str, number: int) -> dict[str, Any]:
     return row
 
 
-def _value(path: Path, row: dict[str, Any], name: str, number: int) -> float:
+def _value(path: Path, row: dict[str, Any], name: str, number: int, line: str) -> float:
     value = row.get(name)
     whole = name != "timestamp"
     good = (
@@ -116,12 +117,20 @@ def _value(path: Path, row: dict[str, Any], name: str, number: int) -> float:
     if not good:
         what = f"a {'whole ' if whole else ''}number from 0 up in {name}"
         found = shown(value) if name in row else "no such field"
-        raise TraceError(path, what, found, line=number)
+        raise TraceError(path, what, found, line=number, column=_column(line, name))
     return float(value)  # type: ignore[arg-type]
 
 
-def _hashes(path: Path, row: dict[str, Any], number: int) -> list[object]:
+def _hashes(path: Path, row: dict[str, Any], number: int, line: str) -> list[object]:
     value = row.get("hash_ids", [])
     if isinstance(value, list) and all(isinstance(item, int | str) for item in value):
         return value
-    raise TraceError(path, "a list of hashes in hash_ids", shown(value), line=number)
+    what, column = "a list of hashes in hash_ids", _column(line, "hash_ids")
+    raise TraceError(path, what, shown(value), line=number, column=column)
+
+
+def _column(line: str, name: str) -> int:
+    """Where the value of a field begins, from 1; where it is missing, the end of the object."""
+    # The last one counts where a name comes twice, for JSON too.
+    found = list(re.finditer(rf'"{name}"\s*:\s*', line))
+    return found[-1].end() + 1 if found else len(line.rstrip())

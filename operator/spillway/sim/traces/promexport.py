@@ -206,7 +206,9 @@ def _samples(path: Path, signal: Signal, row: Any) -> Series:
     samples = samples[np.isfinite(samples).all(axis=1)]
     at, values = samples[:, 0], samples[:, 1]
     if signal is not Signal.IN_FLIGHT_CHANGE and len(values) and values.min() < 0:
-        raise TraceError(path, f"rates of {signal} from 0 up", f"{values.min():g}")
+        worst = int(values.argmin())
+        found = f"{values[worst]:g} at {_moment(at[worst])}"
+        raise TraceError(path, f"rates of {signal} from 0 up", found)
     return _rates_of_counter(at, values) if name.endswith("_total") else (at, values)
 
 
@@ -236,7 +238,8 @@ def grid(path: Path, series: Mapping[Signal, Iterable[Series]]) -> Grid:
     number = np.round((times - times[0]) / step)
     off = np.abs(times - times[0] - number * step)
     if off.max() > 0.01 * step:
-        found = f"one {off.max():g} s beside it"
+        worst = int(off.argmax())
+        found = f"one at {_moment(times[worst])}, {off[worst]:g} s beside it"
         raise TraceError(path, f"samples every {step:g} s", found)
     size = int(number[-1]) + 1
     return Grid(
@@ -244,6 +247,11 @@ def grid(path: Path, series: Mapping[Signal, Iterable[Series]]) -> Grid:
         step,
         {signal: _added(many, times[0], step, size) for signal, many in kept.items()},
     )
+
+
+def _moment(seconds: float) -> str:
+    """A sample's place for messages: as exports write it, seconds since the epoch."""
+    return f"{seconds:.3f}".rstrip("0").rstrip(".")
 
 
 def _added(many: list[Series], begun: float, step: float, size: int) -> NDArray[np.float64]:

@@ -42,7 +42,7 @@ def lines(path: Path) -> Iterator[str]:
                 number += 1
                 yield line
     except UnicodeDecodeError as error:
-        raise TraceError(path, "UTF-8 text", f"byte {error.object[error.start]:#04x}") from error
+        raise _undecodable(path, error) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         found = "one that is cut off or damaged"
         raise TraceError(path, "a complete gzip file", found, line=number + 1) from error
@@ -50,12 +50,29 @@ def lines(path: Path) -> Iterator[str]:
         raise TraceError(path, "a file that can be read", error.strerror or str(error)) from error
 
 
+def _undecodable(path: Path, error: UnicodeDecodeError) -> TraceError:
+    """Names the line: text is decoded in blocks of many, so the error itself does not know it."""
+    found = f"byte {error.object[error.start]:#04x}"
+    with gzip.open(path) if _is_packed(path) else path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as here:
+                found = f"byte {line[here.start]:#04x}"
+                column = len(line[: here.start].decode()) + 1
+                return TraceError(path, "UTF-8 text", found, line=number, column=column)
+    return TraceError(path, "UTF-8 text", found)
+
+
 def _open(path: Path) -> IO[str]:
-    with path.open("rb") as file:
-        packed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-    if packed:
+    if _is_packed(path):
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
     return path.open(encoding="utf-8-sig", newline="")
+
+
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from spillway.sim.traces import TraceError, load
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:17:03,1,1\n"
@@ -39,13 +40,13 @@ CASES = [
     (BURSTGPT + "5,ChatGPT,472,,490,API log\n", 2, 4, "in Response tokens", "''"),
     (MOONCAKE + '{"timestamp": 1, "input_length": 9', 2, 35, "JSON", "delimiter"),
     (MOONCAKE + "[1]\n", 2, 1, "a JSON object", "[1]"),
-    (MOONCAKE + '{"timestamp": 1, "input_length": 9}\n', 2, None, "output_length", "no such field"),
-    (MOONCAKE.replace("9", "true"), 1, None, "a whole number from 0 up in input_length", "True"),
-    (MOONCAKE.replace("[1]", "[[1]]"), 1, None, "a list of hashes", "[[1]]"),
+    (MOONCAKE + '{"timestamp": 1, "input_length": 9}\n', 2, 35, "output_length", "no such field"),
+    (MOONCAKE.replace("9", "true"), 1, 34, "a whole number from 0 up in input_length", "True"),
+    (MOONCAKE.replace("[1]", "[[1]]"), 1, 69, "a list of hashes", "[[1]]"),
     ("a,b\n1,2\n", 1, None, "a trace: Azure 2023", "'a,b'"),
     ("", 1, None, "a trace", "an empty file"),
     ("time,requests\n1700000000,1\n1700000060,1 r/s\n", 3, 2, "a number or nothing", "'1 r/s'"),
-    ("time,requests\n1,1\n2,1\n3.5,1\n", None, None, "samples every", "beside it"),
+    ("time,requests\n1,1\n2,1\n3.5,1\n", None, None, "every 1 s", "one at 3.5, 0.5 s beside it"),
     ("time,requests\n1,1\n1.001,1\n9e9,1\n", None, None, "times within 20000 s", "another unit"),
     ("t_s,rps\n0,1\n0.001,2\n1e9,2\n", None, None, "times within 20000 s", "1e+09 s"),
     (BURSTGPT + "5,x,4,4,8,y\n1e14,x,4,4,8,y\n", None, None, "times within 1e+08 s", "1e+14 s"),
@@ -53,7 +54,7 @@ CASES = [
     ('{"status": "error", "error": "bad query"}', None, None, "status success", "bad query"),
     ('{"status": "success", "data": {"resultType": "vector"}}', None, None, "a matrix", "'vector'"),
     (MATRIX.replace("...", '{"metric": {}, "values": [[0, "1"], [60, "-1"]]}'), None, None,
-     "rates of requests from 0 up", "-1"),
+     "rates of requests from 0 up", "-1 at 60"),
     (MATRIX.replace("...", ""), None, None, "samples", "matched nothing"),
     (MATRIX.replace("...", '{"values": 4}'), None, None, "series of requests", "4"),
     ('{\n"status": "success",\n]', 3, 1, "JSON", "double quotes"),
@@ -90,6 +91,19 @@ def test_bytes_that_are_no_trace(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(TraceError):
         load(path)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_bytes_that_are_no_text_are_found_however_far_down(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / "trace"
+    rows = AZURE + "2023-11-16 18:17:03,1,1\n" * 5000
+    path.write_bytes(pack(rows.encode() + "2023-11-16 18:17:03,é1,".encode() + b"\xff\n"))
+    with pytest.raises(TraceError) as caught:
+        load(path)
+    error = caught.value
+    assert (error.line, error.column, error.found) == (5003, 24, "byte 0xff")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
