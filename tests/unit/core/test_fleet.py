@@ -102,6 +102,48 @@ def test_nothing_else_that_fits_is_worth_more(contest: tuple[list[Claim], int]) 
     assert total(claims, chosen) == pytest.approx(max(total(claims, r) for r in fitting))
 
 
+@st.composite
+def ranked_contests(draw: st.DrawFn) -> tuple[list[Claim], int]:
+    """Pools of some priority, with floors that fit."""
+    claims = []
+    for key in "abc"[: draw(st.integers(1, 3))]:
+        worth = sorted(draw(st.lists(st.integers(0, 20), max_size=3)), reverse=True)
+        claims.append(
+            Claim(
+                key,
+                gpus_per_replica=draw(st.integers(1, 3)),
+                held=draw(st.integers(0, 3)),
+                floor=draw(st.integers(0, len(worth))),
+                most=len(worth),
+                priority=draw(st.integers(0, 1)),
+                worth=tuple(map(float, worth)),
+            )
+        )
+    floors = sum(c.floor * c.gpus_per_replica for c in claims)
+    return claims, floors + draw(st.integers(0, 6))
+
+
+@given(ranked_contests())
+def test_floors_stand_and_no_tier_could_do_better_with_what_the_higher_ones_left(
+    contest: tuple[list[Claim], int],
+) -> None:
+    claims, room = contest
+    given_to = share(claims, room)
+    assert all(given_to[c.key] >= c.floor for c in claims)
+    for priority in sorted({c.priority for c in claims}, reverse=True):
+        tier = [c for c in claims if c.priority == priority]
+        lower = sum(c.floor * c.gpus_per_replica for c in claims if c.priority < priority)
+        chosen = tuple(given_to[c.key] for c in tier)
+        best = max(
+            total(tier, replicas)
+            for replicas in product(*(range(c.floor, c.most + 1) for c in tier))
+            if sum(n * c.gpus_per_replica for n, c in zip(replicas, tier, strict=True))
+            <= room - lower
+        )
+        assert total(tier, chosen) == pytest.approx(best)
+        room -= sum(n * c.gpus_per_replica for n, c in zip(chosen, tier, strict=True))
+
+
 @given(contests())
 def test_what_was_decided_stays_when_it_is_decided_again(contest: tuple[list[Claim], int]) -> None:
     claims, gpus = contest
