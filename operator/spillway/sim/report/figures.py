@@ -287,8 +287,8 @@ def against(
     plots.update_layout(hovermode="x unified", legend=_above())
     plots.update_xaxes(type="category", title_text=title)
     values = [value for points in lines.values() for _, value in points if value > 0]
-    reach = [0.95 * min(values), min(1.05 * max(values), _SHOWN_TIMES * min(values))]
-    plots.update_yaxes(range=reach, zeroline=False)
+    near = [value for value in values if value <= _SHOWN_TIMES * min(values)]
+    plots.update_yaxes(range=[0.95 * min(near), 1.05 * max(near)], zeroline=False)
     if relative:
         plots.update_yaxes(title_text="cost / optimum")
     else:
