@@ -104,7 +104,7 @@ def backtest(
             burst=world.burst,
             pool=world.fields,
         )
-        study.check(seen.trace, world.conditions)
+        study.check(seen.trace, plan)
     except ValueError as error:
         fail(str(error), ExitCode.USAGE)
     processes = jobs or studying.cores()

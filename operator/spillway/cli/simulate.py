@@ -112,7 +112,7 @@ def simulate(
             burst=world.burst,
             pool=world.fields,
         )
-        study.check(load, world.conditions)
+        study.check(load, plan)
     except ValueError as error:
         fail(str(error), ExitCode.USAGE)
     processes = jobs or studying.cores()

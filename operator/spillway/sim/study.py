@@ -205,13 +205,16 @@ def scaled_to(trace: Trace, conditions: Conditions, replicas: float) -> Trace:
     return trace.scaled(replicas * truth.requests_per_second / trace.mean_per_second)
 
 
-def check(trace: Trace, conditions: Conditions) -> None:
-    """Make sure that a study can be done.
+def check(trace: Trace, jobs: Sequence[Job]) -> None:
+    """Make sure that the runs of a `plan` can be done.
 
     Raises:
-        ValueError: It can't; the message says why.
+        ValueError: They can't; the message says why.
     """
-    setting_of(trace, conditions, fluid.STEP_SECONDS)
+    # Its worlds differ in prices and leads alone.
+    setting = setting_of(trace, jobs[0].conditions, fluid.STEP_SECONDS)
+    if any(job.names == (OPTIMUM,) for job in jobs):
+        coarser(setting)
 
 
 def plan(

@@ -65,6 +65,7 @@ def test_json_of_a_trace_file(tmp_path: Path) -> None:
         (("--scenario", "night"), "scenario must be one of day, "),
         (("--mix", "poems"), "mix must be one of chat, "),
         (("--days", "0"), "days must be a number above 0, got 0"),
+        (("--days", "0.0005"), "for an optimum a load must last 60 s at least, got "),
         (("--replicas", "-1"), "replicas must be a number above 0, got -1"),
         (("--floor", "9", "--max", "4"), "floor must be from 1 to max (4), got 9"),
         (("--attainment", "1.5"), "attainment must be above 0 and below 1, got 1.5"),

@@ -50,7 +50,8 @@ def coarser(setting: Setting, step_seconds: float = STEP_SECONDS) -> Setting:
         raise ValueError(msg)
     steps = setting.steps // many
     if steps == 0:
-        msg = f"the run must be at least {step_seconds:g} s long, got {setting.steps} steps"
+        seconds = setting.steps * setting.step_seconds
+        msg = f"for an optimum a load must last {step_seconds:g} s at least, got {seconds:g} s"
         raise ValueError(msg)
     whole = steps * many
     return replace(
