@@ -85,8 +85,9 @@ def backtest(
 
     studying.require_folder(report)
     world = worlds.world(worlds.WorldOptions(pool, profile, gpu_price, api_price, lead))
+    asked = None
     if export is None:
-        export, answers = _ask(
+        export, answers, asked = _ask(
             prometheus_url, _whose(world, model, namespace, match), since=since, step=step
         )
         if save is not None:
@@ -96,7 +97,7 @@ def backtest(
     else:
         answers = None
     try:
-        seen = _observed(export, answers, mix, keep_gaps=keep_gaps)
+        seen = _observed(export, answers, mix, keep_gaps=keep_gaps, asked=asked)
         plan = study.plan(
             world.conditions,
             rivals_of(compare),
@@ -116,7 +117,12 @@ def backtest(
 
 
 def _observed(
-    path: Path, answers: dict[str, Any] | None, mix: str | None, *, keep_gaps: bool
+    path: Path,
+    answers: dict[str, Any] | None,
+    mix: str | None,
+    *,
+    keep_gaps: bool,
+    asked: tuple[float, float] | None,
 ) -> Observed:
     """The load in the answers, or in the export where there are none.
 
@@ -132,7 +138,7 @@ def _observed(
     else:
         grid = from_answers(path, {Signal(name): answer for name, answer in answers.items()})
     gaps = Gaps.KEEP if keep_gaps else Gaps.INTERPOLATE
-    return observed(path, grid, mix=mix, gaps=gaps)
+    return observed(path, grid, mix=mix, gaps=gaps, asked=asked)
 
 
 def _recorded(world: World, seen: Observed) -> list[str]:
@@ -166,8 +172,10 @@ def _whose(
     return whose
 
 
-def _ask(url: str | None, whose: Whose, *, since: str, step: str) -> tuple[Path, dict[str, Any]]:
-    """Answers by signal, and a name for them."""
+def _ask(
+    url: str | None, whose: Whose, *, since: str, step: str
+) -> tuple[Path, dict[str, Any], tuple[float, float]]:
+    """A name for the answers, they by signal, and the first and last moment asked for."""
     # Here, not above: a replay of a file asks nobody.
     from pydantic import ValidationError
     from pydantic_settings import SettingsError
@@ -201,7 +209,7 @@ def _ask(url: str | None, whose: Whose, *, since: str, step: str) -> tuple[Path,
     finally:
         record.close()
     name = whose.pool or str(whose.model).rpartition("/")[2]
-    return Path(name), answers
+    return Path(name), answers, (now - span, now)
 
 
 def _span(name: str, text: str) -> float:

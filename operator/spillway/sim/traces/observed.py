@@ -46,7 +46,12 @@ class Observed:
 
 
 def observed(
-    path: Path, grid: Grid, *, mix: str | None = None, gaps: Gaps = Gaps.INTERPOLATE
+    path: Path,
+    grid: Grid,
+    *,
+    mix: str | None = None,
+    gaps: Gaps = Gaps.INTERPOLATE,
+    asked: tuple[float, float] | None = None,
 ) -> Observed:
     """The load.
 
@@ -55,6 +60,7 @@ def observed(
         grid: What Prometheus answered.
         mix: Lengths to take instead of what was seen; one of `lengths.MIX_NAMES`.
         gaps: What becomes of times without samples.
+        asked: First and last moment that was asked for, seconds since the epoch; None: not known.
 
     Raises:
         TraceError: Neither requests nor completions were seen.
@@ -65,6 +71,8 @@ def observed(
     missing = np.isnan(rates)
     if missing.all():
         raise TraceError(path, "requests or completions", "no sample of either")
+    if asked is not None:
+        unseen += _outside(grid, *asked)
     if missing.any():
         unseen.append(_holes(grid, missing, gaps))
     lengths = named(mix) if mix is not None else _lengths(grid, unseen)
@@ -121,12 +129,33 @@ def _holes(grid: Grid, missing: NDArray[np.bool_], gaps: Gaps) -> str:
     return (
         f"Missing: {len(begins)} range{'s' if len(begins) > 1 else ''} without samples, "
         f"{missing.mean():.1%} of the time, {how}; the longest is "
-        f"{_minutes((ends - begins)[longest] * grid.step_seconds)} from {when:%Y-%m-%d %H:%M} UTC."
+        f"{_duration((ends - begins)[longest] * grid.step_seconds)} from {when:%Y-%m-%d %H:%M} UTC."
     )
 
 
-def _minutes(seconds: float) -> str:
-    return f"{seconds:g} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+def _outside(grid: Grid, first: float, last: float) -> list[str]:
+    """What was asked for before the first and after the last sample: older than the store."""
+    end = grid.begun + (grid.steps - 1) * grid.step_seconds
+    parts = [
+        f"{_duration(seconds)} at its {where}"
+        for seconds, where in ((grid.begun - first, "begin"), (last - end, "end"))
+        if seconds > grid.step_seconds
+    ]
+    if not parts:
+        return []
+    asked = _duration(last - first)
+    return [f"Missing: of the {asked} asked for nothing was recorded in {' and '.join(parts)}."]
+
+
+def _duration(seconds: float) -> str:
+    """Two or three figures."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * SECONDS_PER_HOUR:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * SECONDS_PER_HOUR:
+        return f"{seconds / SECONDS_PER_HOUR:.3g} h"
+    return f"{seconds / (24 * SECONDS_PER_HOUR):.3g} days"
 
 
 def _lengths(grid: Grid, unseen: list[str]) -> Lengths:

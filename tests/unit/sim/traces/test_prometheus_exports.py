@@ -70,6 +70,25 @@ def test_missing_ranges_are_told(gaps: Gaps, middle: list[float]) -> None:
     assert "the longest is 2 min from 2023-11-14 22:15 UTC" in told
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        (0, 0, []),
+        (60, 60, []),
+        (5 * 86_400, 0, ["of the 5 days asked for nothing was recorded in 5 days at its begin"]),
+        (600, 300, ["the 18 min asked for nothing was recorded in 10 min at its begin and 5 min"]),
+    ],
+)
+def test_what_was_asked_for_and_never_recorded_is_told(
+    before: float, after: float, told: list[str]
+) -> None:
+    grid = from_answers(PATH, {Signal.REQUESTS: answer(({}, [1.0, 2.0, 3.0, 4.0]))})
+    result = observed(PATH, grid, asked=(T0 - before, T0 + 180 + after))
+    found = [sentence for sentence in result.unseen if sentence.startswith("Missing")]
+    assert len(found) == len(told)
+    assert all(part in sentence for part, sentence in zip(told, found, strict=True))
+
+
 def test_lengths_have_the_means_that_were_seen() -> None:
     answers = {
         Signal.REQUESTS: answer(({}, [20, 20])),
