@@ -18,7 +18,7 @@ for a variant whose own replicas have shown them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -31,6 +31,7 @@ from spillway.core.stepcost import Four, StepCost
 from spillway.core.throughput import BatchBounds, RequestWork, Throughput, throughput
 from spillway.core.tokenmix import TokenMix, TokenMixMemory
 from spillway.core.tokenmix import observe as observe_mix
+from spillway.core.values import dataclass, replace
 
 if TYPE_CHECKING:
     from spillway.api.inferencepool import Latency, Variant

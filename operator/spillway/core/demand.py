@@ -10,12 +10,12 @@ what they were before it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from spillway.api.inferencepool import DemandSource
 from spillway.api.names import Role
 from spillway.core.samples import fresh_load, is_fresh, pods_of, reporting
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from spillway.core.facts import PoolFacts, ReplicaLoad

@@ -16,11 +16,11 @@ the name; nothing is booked with these.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from spillway.core.prices import declared_api, declared_gpu
 from spillway.core.retries import attempts_per_request, billed_per_answer
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from spillway.api.inferencepool import Burst, Provider, Variant

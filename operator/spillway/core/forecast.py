@@ -14,7 +14,7 @@ it happens again within hours: then that is how this load is, and every error co
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from spillway.core.band import BAND, LEVELS, Band, masses, residual
 from spillway.core.blend import SMALL, Blend
 from spillway.core.forecasters import MEMBERS, Forecaster
+from spillway.core.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,12 +13,12 @@ after a while of usual load, or by annotation, which also makes the present load
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from spillway.api.guard import GuardMode
 from spillway.core.forecasters.gain import gain
+from spillway.core.values import dataclass, replace
 
 if TYPE_CHECKING:
     from spillway.api.guard import Guard

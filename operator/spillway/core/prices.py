@@ -15,12 +15,13 @@ provider with another model, begins anew.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
 
 from spillway.api.reasons import Reason
 from spillway.api.timestamps import format_time
+from spillway.core.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -10,11 +10,11 @@ Rinaldo, Tibshirani and Wasserman, "Distribution-free predictive inference for r
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
 from spillway.core.blend import SMALL
 from spillway.core.forecasters.gain import gain
+from spillway.core.values import dataclass
 
 #: Restlessness comes and goes within hours. With the halves that bench/bench_forecast.py names, 600
 #: to 3600 s differ by half a percent of the loss.

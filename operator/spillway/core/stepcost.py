@@ -26,9 +26,10 @@ one.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from operator import mul
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
