@@ -107,7 +107,7 @@ class Band:
     def around(self, point: float) -> tuple[float, ...]:
         """Requests per second at each of `LEVELS`; load is never negative."""
         unit = self.scatter.unit
-        return tuple(max(0.0, point * (1 + unit * residual)) for residual in self.spread)
+        return tuple([max(0.0, point * (1 + unit * residual)) for residual in self.spread])
 
     def edges(self, point: float) -> tuple[float, float]:
         """The band of a forecast, requests per second."""

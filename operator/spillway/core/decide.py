@@ -232,6 +232,8 @@ def _cheapest_first(
     Those without a price or capacity come later, and last those that the pool does not accept: the
     first is the one whose price and capacity the pool is sized by.
     """
+    if len(facts.spec.variants) == 1:
+        return (facts.spec.variants[0].name,)
     chosen = accepted(facts.spec, capacity)
 
     def rank(position: int) -> tuple[bool, bool, float, int]:

@@ -258,21 +258,21 @@ def resolve(spec: InferencePoolSpec, offers: Offers, last: Prices, now: float) -
     notes: list[PriceNote] = []
     why = "; ".join(offers.problems)
     for variant in spec.variants:
-        name, item = variant.name, gpu_item(variant)
-        offered, held = _of(offers.gpus.get(name, ()), item), _held(last.gpus.get(name), item)
-        gpu = declared_gpu(variant)
+        name, gpu = variant.name, declared_gpu(variant)
         said: list[tuple[Reason, str]] = []
         if gpu is None:
+            item = gpu_item(variant)
+            offered, held = _of(offers.gpus.get(name, ()), item), _held(last.gpus.get(name), item)
             gpu, said = _believed(offered, held, why, now)
         if gpu is not None:
             gpus[name] = gpu
         notes += (PriceNote(reason, f"variant {name}", text) for reason, text in said)
     for provider in spec.burst.providers if spec.burst is not None else ():
-        name, item = provider.name, api_item(provider)
-        quoted, kept = _of(offers.apis.get(name, ()), item), _held(last.apis.get(name), item)
-        api = declared_api(provider)
+        name, api = provider.name, declared_api(provider)
         said = []
         if api is None:
+            item = api_item(provider)
+            quoted, kept = _of(offers.apis.get(name, ()), item), _held(last.apis.get(name), item)
             api, said = _believed(quoted, kept, why, now)
         if api is not None:
             apis[name] = api
