@@ -11,7 +11,7 @@ long-run coverage whatever the load does.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from itertools import pairwise
 from statistics import NormalDist
 from typing import Final
@@ -19,6 +19,7 @@ from typing import Final
 from spillway.core.blend import SMALL
 from spillway.core.forecasters.gain import gain
 from spillway.core.scatter import Scatter
+from spillway.core.values import dataclass, replace
 
 #: Levels of the quantiles that a forecast carries.
 LEVELS: Final = (0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95, 0.99)
@@ -106,7 +107,7 @@ class Band:
     def around(self, point: float) -> tuple[float, ...]:
         """Requests per second at each of `LEVELS`; load is never negative."""
         unit = self.scatter.unit
-        return tuple(max(0.0, point * (1 + unit * residual)) for residual in self.spread)
+        return tuple([max(0.0, point * (1 + unit * residual)) for residual in self.spread])
 
     def edges(self, point: float) -> tuple[float, float]:
         """The band of a forecast, requests per second."""

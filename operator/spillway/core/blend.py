@@ -9,11 +9,11 @@ discounted).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from spillway.core.forecasters import MEMBERS, PERSISTENT
 from spillway.core.forecasters.gain import gain
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

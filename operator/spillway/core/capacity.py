@@ -18,7 +18,7 @@ for a variant whose own replicas have shown them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -31,6 +31,7 @@ from spillway.core.stepcost import Four, StepCost
 from spillway.core.throughput import BatchBounds, RequestWork, Throughput, throughput
 from spillway.core.tokenmix import TokenMix, TokenMixMemory
 from spillway.core.tokenmix import observe as observe_mix
+from spillway.core.values import dataclass, replace
 
 if TYPE_CHECKING:
     from spillway.api.inferencepool import Latency, Variant
@@ -45,6 +46,7 @@ Source: TypeAlias = Literal["Declared", "Learned", "Profile", "Prior"]
 TRUSTED_SHARE: Final = 0.5
 #: vLLM starts to preempt when the KV cache is full; the last 5 % are for growth of what runs.
 _KV_USABLE: Final = 0.95
+_NORMAL: Final = NormalDist()
 #: Nearer to the target than this a base of a step leaves an error that is any.
 _LEAST_ROOM: Final = 0.05
 #: What is not measured may not call a target unreachable, so a tight target makes it as fast, in
@@ -197,11 +199,12 @@ def _capacity(
 
 def _work(known: VariantMemory, costs: Four, mix: TokenMix, pooling: float) -> RequestWork:
     base, sequence, context, prefill = costs
+    tokens = known.prefill_tokens(mix)
     # Time to compute a prompt scatters as its length does, and more by the quadratic part.
-    long_share = 1 - 1 / known.prefill_tokens(mix)
+    long_share = 1 - 1 / tokens
     return RequestWork(
         base_seconds=base,
-        prefill_seconds=prefill * mix.computed_tokens * known.prefill_tokens(mix),
+        prefill_seconds=prefill * mix.computed_tokens * tokens,
         token_seconds=sequence + context * mix.context_tokens,
         output_tokens=mix.output_tokens,
         prefill_cv=mix.prompt_cv * (1 + long_share),
@@ -267,7 +270,7 @@ def _share_beyond(tokens: float, mix: TokenMix) -> float:
     distance = math.log(tokens / mix.prompt_tokens)
     if sigma <= 0:
         return float(distance < 0)
-    return 1 - NormalDist().cdf((distance + sigma * sigma / 2) / sigma)
+    return 1 - _NORMAL.cdf((distance + sigma * sigma / 2) / sigma)
 
 
 def _stretch(variants: dict[str, VariantMemory], loads: list[ReplicaLoad]) -> float:

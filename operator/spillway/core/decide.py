@@ -7,7 +7,6 @@ simulator, `explain` and the tests all call.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from spillway.api.inferencepool import Policy
@@ -28,6 +27,7 @@ from spillway.core.schedules import scheduled
 from spillway.core.situation import Data, Situation, data_of, hung_pods, short_variants
 from spillway.core.spending import economics_of
 from spillway.core.takeover import take_over
+from spillway.core.values import replace
 from spillway.core.variants import accepted, allocate
 from spillway.core.warmsize import WATCHED_SECONDS, warm_replicas
 
@@ -232,6 +232,8 @@ def _cheapest_first(
     Those without a price or capacity come later, and last those that the pool does not accept: the
     first is the one whose price and capacity the pool is sized by.
     """
+    if len(facts.spec.variants) == 1:
+        return (facts.spec.variants[0].name,)
     chosen = accepted(facts.spec, capacity)
 
     def rank(position: int) -> tuple[bool, bool, float, int]:

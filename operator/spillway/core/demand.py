@@ -10,12 +10,12 @@ what they were before it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from spillway.api.inferencepool import DemandSource
 from spillway.api.names import Role
 from spillway.core.samples import fresh_load, is_fresh, pods_of, reporting
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from spillway.core.facts import PoolFacts, ReplicaLoad
@@ -107,6 +107,7 @@ def estimate(
     if share is not None:
         arrivals /= 1 - share
     everyone = loads + leaving
+    prompt, output, cached = _tokens_per_request(everyone)
     return DemandEstimate(
         at=now,
         requests_per_second=arrivals,
@@ -114,9 +115,9 @@ def estimate(
         lower_bound=source == "Engine" and overflow_fraction > 0 and share is None,
         queue=sum(load.waiting for load in loads),
         in_flight=sum(load.in_flight for load in everyone),
-        prompt_tokens_per_request=_per_request(everyone, "prompt_tokens_per_second"),
-        output_tokens_per_request=_per_request(everyone, "generation_tokens_per_second"),
-        cached_tokens_per_request=_per_request(everyone, "prefix_hit_tokens_per_second"),
+        prompt_tokens_per_request=prompt,
+        output_tokens_per_request=output,
+        cached_tokens_per_request=cached,
     )
 
 
@@ -154,12 +155,23 @@ def _engine_arrivals(
     return max(0.0, sum(counted) * owing / len(counted) + sum(drained))
 
 
-def _per_request(loads: list[ReplicaLoad], field: str) -> float | None:
-    """Tokens per finished request over all replicas that report both rates."""
-    finished = tokens = 0.0
-    for load in loads:
-        rate: float | None = getattr(load, field)
-        if rate is not None and load.finished_per_second is not None:
+def _tokens_per_request(
+    loads: list[ReplicaLoad],
+) -> tuple[float | None, float | None, float | None]:
+    """Prompt, output and cached tokens per finished request, over replicas that report both."""
+    counted = [load for load in loads if load.finished_per_second is not None]
+    finished = [load.finished_per_second for load in counted]
+    return (
+        _per_request([load.prompt_tokens_per_second for load in counted], finished),
+        _per_request([load.generation_tokens_per_second for load in counted], finished),
+        _per_request([load.prefix_hit_tokens_per_second for load in counted], finished),
+    )
+
+
+def _per_request(rates: list[float | None], finished: list[float | None]) -> float | None:
+    requests = tokens = 0.0
+    for rate, done in zip(rates, finished, strict=True):
+        if rate is not None and done is not None:
             tokens += rate
-            finished += load.finished_per_second
-    return tokens / finished if finished >= _MIN_FINISHED_PER_SECOND else None
+            requests += done
+    return tokens / requests if requests >= _MIN_FINISHED_PER_SECOND else None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from spillway.core.decision import ReasonNote
+from spillway.core.values import dataclass, replace
 
 if TYPE_CHECKING:
     from spillway.api.reasons import Reason

@@ -12,7 +12,6 @@ forward ends no request.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from spillway.api.names import Role
@@ -21,6 +20,7 @@ from spillway.core.actions import DRAINED_COST, DeletionCost, DrainTime, IdleScr
 from spillway.core.facts import PodPhase
 from spillway.core.history import MAX_GAP_SECONDS
 from spillway.core.samples import fresh_load, is_fresh
+from spillway.core.values import dataclass
 from spillway.core.warm import is_idle, warm_deficit
 
 if TYPE_CHECKING:

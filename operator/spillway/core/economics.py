@@ -16,11 +16,11 @@ the name; nothing is booked with these.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from spillway.core.prices import declared_api, declared_gpu
 from spillway.core.retries import attempts_per_request, billed_per_answer
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from spillway.api.inferencepool import Burst, Provider, Variant
@@ -171,11 +171,11 @@ def replicas_by_marginal_rule(forecast: Forecast, mu: float, g: float, a: float,
     What replica n earns falls as n rises, so the last one that pays is found by bisection; one that
     no demand reaches earns nothing.
     """
-    atoms = forecast.atoms()
-    low, high = 0, min(max_n, math.ceil(max(demand for _, demand in atoms) / mu))
+    loads = _loads(forecast, mu)
+    low, high = 0, min(max_n, math.ceil(max(load for _, load in loads)))
     while low < high:
         middle = (low + high + 1) // 2
-        if a * _share_used(atoms, mu, middle) > g:
+        if a * _share_used(loads, middle) > g:
             low = middle
         else:
             high = middle - 1
@@ -184,11 +184,22 @@ def replicas_by_marginal_rule(forecast: Forecast, mu: float, g: float, a: float,
 
 def share_used(forecast: Forecast, mu: float, n: int) -> float:
     """E[clip(D/mu - (n - 1), 0, 1)]: how much of replica ``n`` (from 1) the demand will use."""
-    return _share_used(forecast.atoms(), mu, n)
+    return _share_used(_loads(forecast, mu), n)
 
 
-def _share_used(atoms: tuple[tuple[float, float], ...], mu: float, n: int) -> float:
-    return sum(p * min(1.0, max(0.0, demand / mu - (n - 1))) for p, demand in atoms)
+def _loads(forecast: Forecast, mu: float) -> list[tuple[float, float]]:
+    """The forecast in replicas: pairs (probability, D/mu)."""
+    return [(p, demand / mu) for p, demand in forecast.atoms()]
+
+
+def _share_used(loads: list[tuple[float, float]], n: int) -> float:
+    before, share = n - 1, 0.0
+    for p, load in loads:
+        if load >= n:
+            share += p
+        elif load > before:
+            share += p * (load - before)
+    return share
 
 
 def replicas_by_quantile(forecast: Forecast, mu: float, quantile: float, max_n: int) -> int:

@@ -6,7 +6,6 @@ cluster, on a saved ``kubectl get -o yaml``, and on a pool whose operator is dow
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from spillway.api.inferencepool import Policy
@@ -14,6 +13,7 @@ from spillway.api.quantities import format_duration
 from spillway.api.reasons import ConditionType
 from spillway.api.timestamps import parse_time
 from spillway.core.periods import local_time
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,11 +6,12 @@ Adapters (or the simulator) build these; the core reads them and nothing else. `
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from spillway.core.prices import NO_OFFERS, Offers
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

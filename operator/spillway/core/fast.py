@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from spillway.core.ledger import extend, left, reserve, skip_versions
@@ -18,6 +17,7 @@ from spillway.core.overflow import (
     target_fraction,
 )
 from spillway.core.reporting import REPORTING
+from spillway.core.values import dataclass, replace
 
 if TYPE_CHECKING:
     from spillway.api.inferencepool import Burst

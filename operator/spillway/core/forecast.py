@@ -14,7 +14,7 @@ it happens again within hours: then that is how this load is, and every error co
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from spillway.core.band import BAND, LEVELS, Band, masses, residual
 from spillway.core.blend import SMALL, Blend
 from spillway.core.forecasters import MEMBERS, Forecaster
+from spillway.core.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -105,10 +106,12 @@ class Forecast:
 
     def shifted(self, requests_per_second: float) -> Forecast:
         """The same with a constant load added (or taken away, down to zero)."""
+        if requests_per_second == 0:
+            return self
         return replace(
             self,
             mean=max(0.0, self.mean + requests_per_second),
-            quantiles=tuple((p, max(0.0, v + requests_per_second)) for p, v in self.quantiles),
+            quantiles=tuple([(p, max(0.0, v + requests_per_second)) for p, v in self.quantiles]),
         )
 
     def at_least(self, requests_per_second: float) -> Forecast:
@@ -223,7 +226,7 @@ def update(
     excursion = memory.excursion
     if excursion is not None and at - excursion.since >= _BREAK_SECONDS:
         return _broken(memory, excursion, at, value)
-    members = tuple(member.observed(at, value) for member in memory.members)
+    members = tuple([member.observed(at, value) for member in memory.members])
     memory = replace(memory, at=at, members=members, band=memory.band.scattered(at, value))
     every = FILE_EVERY_SECONDS if memory.band.measured >= _FIRST else _FILE_FIRST_SECONDS
     if at - memory.since < _YOUNG_SECONDS or at - memory.filed_at < every:
@@ -305,6 +308,8 @@ def _watched(memory: ForecastMemory, at: float, value: float) -> ForecastMemory:
         return memory
     if excursion is not None:
         memory = replace(memory, band=memory.band.widened(excursion.residuals))
+    elif not (above or below):
+        return memory
     return replace(memory, excursion=Excursion(at, above) if above or below else None)
 
 
@@ -313,7 +318,7 @@ def _point(memory: ForecastMemory, ahead_seconds: float) -> float:
 
 
 def _points(memory: ForecastMemory, ahead_seconds: float) -> tuple[float | None, ...]:
-    return tuple(member.ahead(ahead_seconds) for member in memory.members)
+    return tuple([member.ahead(ahead_seconds) for member in memory.members])
 
 
 def _file(

@@ -13,12 +13,12 @@ after a while of usual load, or by annotation, which also makes the present load
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
 from spillway.api.guard import GuardMode
 from spillway.core.forecasters.gain import gain
+from spillway.core.values import dataclass, replace
 
 if TYPE_CHECKING:
     from spillway.api.guard import Guard
@@ -200,7 +200,7 @@ def observe(
         return _released(replace(memory, at=now), memory.suspicion, guard, traffic, ceiling, now)
     sign = _sign(memory, traffic, ceiling, now)
     if sign is None:
-        return _learned(replace(memory, sign=None), traffic, now)
+        return _learned(memory, traffic, now)
     since = memory.sign_since if memory.sign is not None else now
     memory = replace(memory, at=now, sign=sign, sign_since=min(since, now))
     lasting = now - memory.sign_since >= LASTING_SECONDS
@@ -292,7 +292,7 @@ def _released(
     since = suspicion.usual_since
     since = (now if since is None or since > now else since) if usual else None
     if since is not None and now - since >= guard.release_after:
-        return _learned(replace(memory, suspicion=None, sign=None), traffic, now)
+        return _learned(replace(memory, suspicion=None), traffic, now)
     return replace(memory, suspicion=replace(suspicion, usual_since=since))
 
 
@@ -321,4 +321,5 @@ def _learned(memory: GuardMemory, traffic: Traffic, now: float) -> GuardMemory:
         requests_per_second=requests + share * (traffic.requests_per_second - requests),
         replicas=traffic.replicas,
         usd_per_hour=traffic.usd_per_hour or 0.0,
+        sign=None,
     )

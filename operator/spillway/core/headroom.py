@@ -12,11 +12,11 @@ keeps in `spillway.core.headroom_table`. Beyond what was simulated the nearest t
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from operator import mul
 from typing import Final
 
 from spillway.core import headroom_table as table
+from spillway.core.values import dataclass
 
 #: Smallest share of the mean-value line's rate that the correction may come to; below it a request
 #: is nothing like what was simulated.

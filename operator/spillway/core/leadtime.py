@@ -7,11 +7,12 @@ that it was a GPU shortage, which says nothing about how fast a replica starts.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 from spillway.core.facts import PodPhase
 from spillway.core.samples import pods_of
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,7 +6,7 @@ sample counts once, and for as much as is new in it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 from spillway.api.names import Role
@@ -15,6 +15,7 @@ from spillway.core.facts import PodPhase
 from spillway.core.profiles import GENERIC_PROFILE, EngineProfile
 from spillway.core.samples import fresh_load
 from spillway.core.stepcost import Four, StepSample, StepSums
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

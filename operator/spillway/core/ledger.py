@@ -12,13 +12,13 @@ gateway that spends beyond its grant. Then nothing is left until the period ends
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from decimal import ROUND_DOWN, ROUND_HALF_UP, ROUND_UP, Decimal
 from typing import TYPE_CHECKING, Final
 
 from spillway.core.ledger_value import PeriodSpend, PoolLedger, Reservation, from_json, to_json
 from spillway.core.overflow_value import LEASE_SECONDS, NO_ALLOWANCE, Allowance
 from spillway.core.periods import PERIODS, Period, period_end, period_start
+from spillway.core.values import replace
 
 if TYPE_CHECKING:
     from spillway.api.inferencepool import Budget

@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
 from spillway.core.periods import PERIODS, Period, period_start, zone
+from spillway.core.values import dataclass
 from spillway.core.wire import Fields
 
 if TYPE_CHECKING:

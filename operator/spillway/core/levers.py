@@ -8,10 +8,10 @@ replicas have followed the load; on a pool at its floor a hit spares nothing now
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spillway.core.samples import is_fresh
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from spillway.core.demand import DemandEstimate

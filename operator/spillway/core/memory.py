@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from spillway.api.reasons import Reason
@@ -13,6 +13,7 @@ from spillway.core.guarding import restored as restored_guard
 from spillway.core.leadtime import LeadTimeMemory
 from spillway.core.price_status import restored as restored_prices
 from spillway.core.prices import Prices
+from spillway.core.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

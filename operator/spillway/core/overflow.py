@@ -11,7 +11,6 @@ allowance and without a longer lease, and then everything stays local.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from spillway.api.inferencepool import Mode
@@ -39,6 +38,7 @@ from spillway.core.overflow_value import (
     to_dict,
     to_json,
 )
+from spillway.core.values import replace
 
 if TYPE_CHECKING:
     from spillway.api.inferencepool import Burst, Provider

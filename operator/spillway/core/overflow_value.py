@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from typing import Any, Final
 
 from spillway.api.reasons import Reason
 from spillway.api.timestamps import format_time
+from spillway.core.values import dataclass, replace
 from spillway.core.wire import Fields, shown
 
 #: Longer than a failover: a lease of 15 s that is lost, found and followed by the first tick took

@@ -5,6 +5,7 @@ from __future__ import annotations
 from calendar import monthrange
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -31,7 +32,14 @@ def period_start(period: Period, time_zone: str, now: float) -> float:
     """
     if period is Period.HOUR:
         return now // 3600 * 3600
-    local = datetime.fromtimestamp(now, UTC).astimezone(zone(time_zone))
+    return _local_start(period, time_zone, now // 60 * 60)
+
+
+#: Every pool asks several times a tick. Days of all time zones begin at full minutes.
+@lru_cache(maxsize=4096)
+def _local_start(period: Period, time_zone: str, minute: float) -> float:
+    """When the day or month that contains the minute began; see `period_start`."""
+    local = datetime.fromtimestamp(minute, UTC).astimezone(zone(time_zone))
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     return (midnight.replace(day=1) if period is Period.MONTH else midnight).timestamp()
 

@@ -10,7 +10,7 @@ while the pool or the target is held (no data, adoption, contention, rollout).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from spillway.api.names import KIND, Role
@@ -43,6 +43,7 @@ from spillway.core.drain import (
 from spillway.core.plainscale import no_roles, serve_all, step_down
 from spillway.core.roster import Roster
 from spillway.core.samples import pods_of
+from spillway.core.values import dataclass, replace
 from spillway.core.warm import demote_idle, fill_serving, mark_starting, warm_deficit
 
 if TYPE_CHECKING:

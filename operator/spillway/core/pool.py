@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spillway.core.decide import Decision, PoolMemory, decide
 from spillway.core.plan import Plan, PlanMemory, plan
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 from spillway.core.facts import PodPhase
 from spillway.core.prices import GpuPrice, Offers, PriceSource, TokenPrice
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

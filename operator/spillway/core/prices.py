@@ -15,12 +15,13 @@ provider with another model, begins anew.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol, Self, TypeVar
 
 from spillway.api.reasons import Reason
 from spillway.api.timestamps import format_time
+from spillway.core.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -257,21 +258,21 @@ def resolve(spec: InferencePoolSpec, offers: Offers, last: Prices, now: float) -
     notes: list[PriceNote] = []
     why = "; ".join(offers.problems)
     for variant in spec.variants:
-        name, item = variant.name, gpu_item(variant)
-        offered, held = _of(offers.gpus.get(name, ()), item), _held(last.gpus.get(name), item)
-        gpu = declared_gpu(variant)
+        name, gpu = variant.name, declared_gpu(variant)
         said: list[tuple[Reason, str]] = []
         if gpu is None:
+            item = gpu_item(variant)
+            offered, held = _of(offers.gpus.get(name, ()), item), _held(last.gpus.get(name), item)
             gpu, said = _believed(offered, held, why, now)
         if gpu is not None:
             gpus[name] = gpu
         notes += (PriceNote(reason, f"variant {name}", text) for reason, text in said)
     for provider in spec.burst.providers if spec.burst is not None else ():
-        name, item = provider.name, api_item(provider)
-        quoted, kept = _of(offers.apis.get(name, ()), item), _held(last.apis.get(name), item)
-        api = declared_api(provider)
+        name, api = provider.name, declared_api(provider)
         said = []
         if api is None:
+            item = api_item(provider)
+            quoted, kept = _of(offers.apis.get(name, ()), item), _held(last.apis.get(name), item)
             api, said = _believed(quoted, kept, why, now)
         if api is not None:
             apis[name] = api

@@ -26,9 +26,10 @@ are computed in 16 bits. The KV cache is taken to be of 16 bits.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
+
+from spillway.core.values import dataclass, replace
 
 #: Fixed time of a step (launches, sampling, the scheduler) and of each layer in it.
 _STEP_SECONDS: Final = 0.12e-3

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from spillway.core.ledger import runs_out_at
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from spillway.core.facts import PoolFacts

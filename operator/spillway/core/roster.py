@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from spillway.api.names import Role
@@ -16,6 +17,23 @@ if TYPE_CHECKING:
 #: ready after as long as Kubernetes waits for a lost node (300 s) gets a replacement.
 LOST_AFTER_SECONDS: Final = 300.0
 _STARTING: Final = (PodPhase.UNSCHEDULABLE, PodPhase.STARTING)
+
+
+@dataclass(slots=True)
+class _Groups:
+    """Pods of a roster by what they do, each in the roster's order.
+
+    Attributes:
+        ready: Ready ones that will stay, by role.
+        starting: Those before their first Ready, draining ones included.
+        draining: In any phase.
+        unready: Those that were ready once, or will go, and are not draining.
+    """
+
+    ready: dict[Role, list[PodFacts]] = field(default_factory=lambda: {role: [] for role in Role})
+    starting: list[PodFacts] = field(default_factory=list)
+    draining: list[PodFacts] = field(default_factory=list)
+    unready: list[PodFacts] = field(default_factory=list)
 
 
 class Roster:
@@ -35,7 +53,7 @@ class Roster:
         self.pods = tuple(p for p in target.pods if p.phase is not PodPhase.TERMINATING)
         self.changes: dict[str, RoleChange] = {}
         self.now = now
-        self._ready: dict[Role, list[PodFacts]] = {}
+        self._groups: _Groups | None = None
 
     @property
     def ordinal(self) -> bool:
@@ -49,27 +67,19 @@ class Roster:
 
     def ready(self, role: Role) -> list[PodFacts]:
         """Ready pods of a role that will stay."""
-        # A plan asks a score of times and changes little in between.
-        if not self._ready:
-            self._ready = {role: [] for role in Role}
-            for p in self.pods:
-                if p.phase is PodPhase.READY and not p.interrupted:
-                    self._ready[self.role(p)].append(p)
-        return self._ready[role].copy()
+        return self._grouped().ready[role].copy()
 
     def starting(self, role: Role | None = None) -> list[PodFacts]:
         """Pods before their first Ready, of a role or of any but draining."""
         return [
             p
-            for p in self.pods
-            if p.phase in _STARTING
-            and not p.interrupted
-            and (self.role(p) is role if role else self.role(p) is not Role.DRAINING)
+            for p in self._grouped().starting
+            if (self.role(p) is role if role else self.role(p) is not Role.DRAINING)
         ]
 
     def draining(self) -> list[PodFacts]:
         """Draining pods in any phase."""
-        return [p for p in self.pods if self.role(p) is Role.DRAINING]
+        return self._grouped().draining.copy()
 
     def unready(self, *, lost: bool) -> list[PodFacts]:
         """Pods that were ready once, and of these the lost ones or those that may come back.
@@ -78,11 +88,27 @@ class Roster:
         """
         return [
             p
-            for p in self.pods
-            if (p.phase is PodPhase.UNREADY or p.interrupted)
-            and self.role(p) is not Role.DRAINING
-            and (p.interrupted or self.now - p.phase_since >= LOST_AFTER_SECONDS) is lost
+            for p in self._grouped().unready
+            if (p.interrupted or self.now - p.phase_since >= LOST_AFTER_SECONDS) is lost
         ]
+
+    def _grouped(self) -> _Groups:
+        """The pods by what they do now: a plan asks a score of times and changes little."""
+        if self._groups is None:
+            groups = self._groups = _Groups()
+            for p in self.pods:
+                role = self.role(p)
+                if role is Role.DRAINING:
+                    groups.draining.append(p)
+                elif p.interrupted or p.phase is PodPhase.UNREADY:
+                    groups.unready.append(p)
+                if p.interrupted:
+                    continue
+                if p.phase is PodPhase.READY:
+                    groups.ready[role].append(p)
+                elif p.phase in _STARTING:
+                    groups.starting.append(p)
+        return self._groups
 
     @property
     def uncreated(self) -> int:
@@ -104,7 +130,7 @@ class Roster:
     ) -> None:
         """Changes a pod's role."""
         self.changes[pod.uid] = RoleChange(self.variant, pod, role, reason, drain_deadline)
-        self._ready = {}
+        self._groups = None
 
     def promotable(self, pods: list[PodFacts]) -> list[PodFacts]:
         """Pods in the order in which they should come to serve: those that will stay longest."""

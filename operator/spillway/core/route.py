@@ -12,11 +12,11 @@ whoever clears up (this operator, another one, a CronJob after both are gone) fi
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from spillway.api.names import ROUTE_WEIGHTS_ANNOTATION
 from spillway.api.reasons import Reason
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -11,12 +11,12 @@ of the capacity model is how often the former holds the latter.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from spillway.api.names import Role
 from spillway.core.facts import PodPhase
 from spillway.core.samples import fresh_load
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

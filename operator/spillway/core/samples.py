@@ -29,7 +29,9 @@ def is_fresh(sampled_at: float, now: float) -> bool:
 def fresh_load(pod: PodFacts, now: float) -> ReplicaLoad | None:
     """The pod's load, or None where none is known or the sample is too old."""
     load = pod.load
-    return load if load is not None and is_fresh(load.sampled_at, now) else None
+    if load is None or abs(now - load.sampled_at) > MAX_SAMPLE_AGE_SECONDS:
+        return None
+    return load
 
 
 def pods_of(facts: PoolFacts) -> Iterator[PodFacts]:

@@ -10,11 +10,11 @@ Rinaldo, Tibshirani and Wasserman, "Distribution-free predictive inference for r
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
 from spillway.core.blend import SMALL
 from spillway.core.forecasters.gain import gain
+from spillway.core.values import dataclass
 
 #: Restlessness comes and goes within hours. With the halves that bench/bench_forecast.py names, 600
 #: to 3600 s differ by half a percent of the loss.
@@ -24,6 +24,7 @@ _LEAST: Final = 0.03
 #: About that of public traces of chat and coding traffic at 10 to 60 requests a second; what is
 #: assumed of a load that nobody has watched.
 TYPICAL: Final = 0.04
+_TYPICAL_UNIT: Final = math.hypot(TYPICAL, _LEAST)
 #: The assumption counts as much as five minutes of watching.
 _ASSUMED_SECONDS: Final = 300.0
 #: Observations are means of a minute: two that are as far apart have no request in common.
@@ -53,7 +54,7 @@ class Scatter:
     @property
     def unit(self) -> float:
         """What residuals are counted in; 1 for a load of typical scatter."""
-        return math.hypot(self.mean, _LEAST) / math.hypot(TYPICAL, _LEAST)
+        return math.hypot(self.mean, _LEAST) / _TYPICAL_UNIT
 
     def observed(self, at: float, value: float) -> Scatter:
         """The scatter after one more observation, later than the last.

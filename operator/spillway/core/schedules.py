@@ -8,7 +8,6 @@ and the policy decides how to serve it; `replicas` is a limit of the chain (`cor
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from cronsim import CronSim, CronSimError
 
 from spillway.core.periods import zone
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,13 +8,13 @@ GPU of which nodes can be added or can't be seen, are left out.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spillway.api.names import Role
 from spillway.core.economics import share_used
 from spillway.core.facts import PodPhase
 from spillway.core.fleet import Claim, share
+from spillway.core.values import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

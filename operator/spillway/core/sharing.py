@@ -10,9 +10,10 @@ holds no room that another one needs; one grows when another has been told that 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
+from spillway.core.values import dataclass, replace
 from spillway.core.wire import Fields
 
 if TYPE_CHECKING:

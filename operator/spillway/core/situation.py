@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +9,7 @@ from spillway.api.inferencepool import Policy
 from spillway.core.demand import MIN_REPORTING_SHARE
 from spillway.core.facts import PodPhase
 from spillway.core.samples import fresh_load, pods_of, reporting
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from spillway.api.inferencepool import InferencePoolSpec

@@ -26,9 +26,9 @@ one.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from operator import mul
 from typing import TYPE_CHECKING, Final, TypeAlias
+
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -96,11 +96,10 @@ class StepCost:
         """Standard error of a figure by its elasticities to the four costs; None if unknown."""
         if self.covariance is None:
             return None
-        variance = sum(
-            g * h * entry
-            for g, row in zip(gradient, self.covariance, strict=True)
-            for h, entry in zip(gradient, row, strict=True)
-        )
+        g0, g1, g2, g3 = gradient
+        variance = 0.0
+        for g, (v0, v1, v2, v3) in zip(gradient, self.covariance, strict=True):
+            variance = variance + g * g0 * v0 + g * g1 * v1 + g * g2 * v2 + g * g3 * v3
         return math.sqrt(max(0.0, variance))
 
 
@@ -151,50 +150,47 @@ class StepSums:
         half_life = HALF_LIFE_SECONDS / (1 + odds)
         keep = 0.5 ** (elapsed / max(half_life, LEAST_HALF_LIFE_SECONDS))
         seen = _weighted(samples)
-        products = [
-            [keep / slower**2 * old + entry for old, entry in zip(*rows, strict=True)]
-            for rows in zip(self.products, seen.products, strict=True)
-        ]
-        moments = [
-            keep / slower * old + entry
-            for old, entry in zip(self.moments, seen.moments, strict=True)
-        ]
+        share, (p0, p1, p2, p3), (q0, q1, q2, q3) = keep / slower**2, self.products, seen.products
+        products = (
+            _faded(share, p0, q0),
+            _faded(share, p1, q1),
+            _faded(share, p2, q2),
+            _faded(share, p3, q3),
+        )
+        moments = _faded(keep / slower, self.moments, seen.moments)
         total = keep * self.weight + seen.weight
-        sums = StepSums(now, total, _matrix(products), _four(moments), squared, bias)
-        cost = sums._fit(prior)
+        cost = _fit(products, moments, prior, squared)
         if self.cost is not None and self.learned:
             # What the new fit explains by itself is no longer off.
-            gained = _four(
-                [new - old for new, old in zip(cost.costs, self.cost.costs, strict=True)]
-            )
+            gained = _faded(-1.0, self.cost.costs, cost.costs)
             bias -= sum(_dot(gained, s.regressors) for s in samples) / len(samples)
-        return StepSums(now, total, sums.products, sums.moments, squared, bias, cost)
+        return StepSums(now, total, products, moments, squared, bias, cost)
 
-    def _fit(self, prior: Four) -> StepCost:
-        """The costs by least squares with the scaled profile as ridge prior."""
-        products = [[self.products[j][k] * prior[j] * prior[k] for k in range(4)] for j in range(4)]
-        moments = [self.moments[j] * prior[j] for j in range(4)]
-        total = sum(map(sum, products))
-        if total <= 0:
-            return StepCost(prior)
-        speed = sum(moments) / total
-        ridge = _RIDGE / (speed * speed)
-        for j in range(4):
-            products[j][j] += ridge
-            moments[j] += ridge * speed
-        inverse = _inverse(products)
-        factors = _at_least(
-            [_sum_of_products(row, moments) for row in inverse],
-            products,
-            moments,
-            _LEAST_FACTOR * speed,
-        )
-        noise = max(_NOISE, math.sqrt(self.squared_error or 0.0)) ** 2
-        covariance = [
-            [noise * inverse[j][k] / (factors[j] * factors[k]) for k in range(4)] for j in range(4)
-        ]
-        costs = _four([prior[j] * factors[j] for j in range(4)])
-        return StepCost(costs, _matrix(covariance))
+
+def _fit(sums: Matrix, moments: Four, prior: Four, squared_error: float | None) -> StepCost:
+    """The costs by least squares with the scaled profile as ridge prior."""
+    products = [_scaled(row, factor, prior) for row, factor in zip(sums, prior, strict=True)]
+    wanted = [moment * factor for moment, factor in zip(moments, prior, strict=True)]
+    total = sum(map(sum, products))
+    if total <= 0:
+        return StepCost(prior)
+    speed = sum(wanted) / total
+    ridge = _RIDGE / (speed * speed)
+    for j in range(4):
+        products[j][j] += ridge
+        wanted[j] += ridge * speed
+    inverse = _inverse(products)
+    factors = _at_least(
+        [_dot(row, wanted) for row in inverse], products, wanted, _LEAST_FACTOR * speed
+    )
+    noise = max(_NOISE, math.sqrt(squared_error or 0.0)) ** 2
+    f0, f1, f2, f3 = factors
+    c0, c1, c2, c3 = (
+        (noise * v0 / (f * f0), noise * v1 / (f * f1), noise * v2 / (f * f2), noise * v3 / (f * f3))
+        for f, (v0, v1, v2, v3) in zip(factors, inverse, strict=True)
+    )
+    b0, b1, b2, b3 = prior
+    return StepCost((b0 * f0, b1 * f1, b2 * f2, b3 * f3), (c0, c1, c2, c3))
 
 
 def _weighted(samples: Iterable[StepSample]) -> StepSums:
@@ -239,43 +235,55 @@ def _at_least(
             factors[j] = least
         if not free:
             break
-        matrix = [[products[j][k] for k in free] for j in free]
-        rest = [moments[j] - least * sum(products[j][k] for k in held) for j in free]
-        for j, row in zip(free, _inverse(matrix), strict=True):
-            factors[j] = _sum_of_products(row, rest)
+        # A row and a column of the unit matrix leave a factor out of the equations of the others.
+        matrix = [
+            [float(j == k) if j in held or k in held else products[j][k] for k in range(4)]
+            for j in range(4)
+        ]
+        rest = [0.0] * 4
+        for j in free:
+            rest[j] = moments[j] - least * sum(products[j][k] for k in held)
+        inverse = _inverse(matrix)
+        for j in free:
+            factors[j] = _dot(inverse[j], rest)
     return factors
 
 
 def _inverse(matrix: list[list[float]]) -> list[list[float]]:
-    """Of a symmetric positive definite matrix (the ridge makes it so), by Gauss-Jordan in place."""
+    """Of a symmetric positive definite matrix (the ridge makes it so), by Gauss-Jordan.
+
+    Rows of four are written out, here and below: loops over them would take most of the time.
+    """
     rows = [list(row) for row in matrix]
-    for i, pivot_row in enumerate(rows):
-        scale = 1 / pivot_row[i]
-        pivot_row[i] = 1.0
-        scaled = rows[i] = [entry * scale for entry in pivot_row]
-        for j, row in enumerate(rows):
+    for i in range(4):
+        pivot = rows[i]
+        scale = 1 / pivot[i]
+        pivot[i] = 1.0
+        p0, p1, p2, p3 = rows[i] = [entry * scale for entry in pivot]
+        for j in range(4):
             if j != i:
+                row = rows[j]
                 factor = row[i]
                 row[i] = 0.0
-                rows[j] = [a - factor * b for a, b in zip(row, scaled, strict=True)]
+                a, b, c, d = row
+                rows[j] = [a - factor * p0, b - factor * p1, c - factor * p2, d - factor * p3]
     return rows
 
 
-def _dot(a: Four, b: Four) -> float:
+def _dot(a: Sequence[float], b: Sequence[float]) -> float:
     a0, a1, a2, a3 = a
     b0, b1, b2, b3 = b
     return a0 * b0 + a1 * b1 + a2 * b2 + a3 * b3
 
 
-def _sum_of_products(a: Sequence[float], b: Sequence[float]) -> float:
-    return sum(map(mul, a, b), 0.0)
+def _faded(share: float, old: Four, new: Four) -> Four:
+    """``share`` of the old and all of the new."""
+    a0, a1, a2, a3 = old
+    b0, b1, b2, b3 = new
+    return share * a0 + b0, share * a1 + b1, share * a2 + b2, share * a3 + b3
 
 
-def _four(values: Sequence[float]) -> Four:
-    a, b, c, d = values
-    return a, b, c, d
-
-
-def _matrix(rows: Sequence[Sequence[float]]) -> Matrix:
-    a, b, c, d = rows
-    return _four(a), _four(b), _four(c), _four(d)
+def _scaled(row: Four, factor: float, by: Four) -> list[float]:
+    a, b, c, d = row
+    b0, b1, b2, b3 = by
+    return [a * factor * b0, b * factor * b1, c * factor * b2, d * factor * b3]

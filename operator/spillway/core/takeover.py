@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spillway.api.names import Role
 from spillway.core.facts import PodPhase
+from spillway.core.values import replace
 
 if TYPE_CHECKING:
     from spillway.core.facts import PoolFacts, TargetFacts

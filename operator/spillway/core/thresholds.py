@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from spillway.core.economics import share_used
+from spillway.core.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

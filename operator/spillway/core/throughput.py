@@ -31,11 +31,12 @@ carries at most max_num_batched_tokens.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from functools import cache
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Final
 
 from spillway.core import headroom
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from spillway.api.inferencepool import Latency
@@ -128,6 +129,7 @@ def throughput(work: RequestWork, latency: Latency, bounds: BatchBounds) -> Thro
     return Throughput(rate, max(1.0, in_flight))
 
 
+@cache
 def _quantile(attainment: float) -> float:
     share = min(max(attainment, _SMALLEST_ATTAINMENT), _LARGEST_ATTAINMENT)
     return max(NormalDist().inv_cdf(share), _LEAST_QUANTILE)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
+
+from spillway.core.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

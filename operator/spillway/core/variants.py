@@ -41,6 +41,8 @@ def accepted(
         spec: The pool's spec.
         capacity: What a replica serves, by variant; what is not in it is taken to be fast enough.
     """
+    if len(spec.variants) == 1:
+        return frozenset((spec.variants[0].name,))
     names = frozenset(v.name for v in spec.variants if _acceptable(v, spec))
     names = names or frozenset(v.name for v in spec.variants)
     # Quality first: a slow answer is late, a bad one is wrong.
@@ -75,8 +77,10 @@ def allocate(situation: Situation, desired: int) -> dict[str, int]:
     What no variant has room for is asked of the best one all the same: the floor is asked for
     whatever is known, and the pods that wait get the next GPU.
     """
-    board = _Board(situation)
     missing = desired - situation.replicas
+    if missing == 0:
+        return dict(situation.present)
+    board = _Board(situation)
     for _ in range(missing):
         board.add()
     for _ in range(-missing):

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final, Never
 
 from spillway.api.timestamps import parse_time
+from spillway.core.values import dataclass
 
 #: An annotation may hold 256 KiB; ours are far below. A bound keeps hostile text cheap.
 MAX_CHARACTERS: Final = 65_536

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from spillway.core.forecasters.gain import gain
+from spillway.core.values import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ as a whole is forecast busier, and only the shape of the day is taken from the p
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from spillway.core.forecasters.persistence import Level

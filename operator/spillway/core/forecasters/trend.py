@@ -7,10 +7,10 @@ continuous time: the slope fades with a time constant, so what it adds stays bou
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
 from spillway.core.forecasters.gain import gain
+from spillway.core.values import dataclass
 
 #: The trend's own level must be quicker than persistence, or the slope chases its own lag.
 _LEVEL_HALF_LIFE_SECONDS: Final = 60.0

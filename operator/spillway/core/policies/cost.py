@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from spillway.api.reasons import Reason
@@ -10,6 +9,7 @@ from spillway.core.economics import MOST_REPLICAS, replicas_by_marginal_rule
 from spillway.core.policies import latency
 from spillway.core.policies.proposal import Proposal, load_to_serve, must_stay, sized
 from spillway.core.reporting import gateway_lost
+from spillway.core.values import replace
 
 if TYPE_CHECKING:
     from spillway.core.situation import Situation

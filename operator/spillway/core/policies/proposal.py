@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from spillway.api.reasons import Reason
 from spillway.core.economics import MOST_REPLICAS, most_burst_per_second, replicas_by_quantile
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from spillway.core.forecast import Forecast

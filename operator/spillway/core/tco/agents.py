@@ -17,12 +17,12 @@ has both parts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from spillway.core.tco.load import require
 from spillway.core.tco.rightsizing import PRECISIONS, Work, options
 from spillway.core.tokenmix import TokenMix
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from spillway.api.inferencepool import Latency

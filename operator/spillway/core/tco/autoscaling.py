@@ -11,11 +11,11 @@ out burst.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
 from spillway.core.tco.costs import HOURS_PER_MONTH
 from spillway.core.tco.load import require
+from spillway.core.values import dataclass
 
 #: Share kept over what is needed; with it the classic example (peak 200, mean 40, 100 requests per
 #: second an instance) has the 3 instances that are commonly printed for it.

@@ -9,13 +9,13 @@ A month has 730 hours (8,760 / 12), as cloud price calculators count it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from spillway.core.economics import SECONDS_PER_HOUR, usd_per_attempt
 from spillway.core.prices import PriceSource, TokenPrice
 from spillway.core.retries import billed_per_answer
 from spillway.core.tco.load import require
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from spillway.core.tco.load import Load

@@ -15,11 +15,11 @@ are. With burst neither matters: a replica is added when it pays, whatever the o
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from spillway.core.economics import SECONDS_PER_HOUR
 from spillway.core.tco.costs import HOURS_PER_MONTH, PLANNED_UTILIZATION
+from spillway.core.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

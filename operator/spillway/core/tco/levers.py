@@ -13,11 +13,11 @@ save again. So they are applied in the order of a request's way through a gatewa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from spillway.core.tco.load import require
 from spillway.core.tokenmix import TokenMix
+from spillway.core.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

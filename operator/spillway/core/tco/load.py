@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Final
 
 from spillway.core.forecast import Forecast
 from spillway.core.retries import attempts_per_request
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,12 +12,12 @@ computed: the declared quality stands beside the price.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from spillway.core.capacity import of_profile
 from spillway.core.economics import SECONDS_PER_HOUR
 from spillway.core.profiles import engine_profile
+from spillway.core.values import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
