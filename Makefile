@@ -113,6 +113,10 @@ bench-policy: venv ## Spillway against tuned rivals and the optimum: TRACE=folde
 	@test -n "$(TRACE)" || { echo "TRACE=FOLDER is needed: a folder with azure2023/, azure2024/ and servegen/, or trace files"; exit 1; }
 	$(BIN)/python bench/bench_policy.py --trace $(TRACE) $(ARGS)
 
+bench-gap: venv ## where the gap to the optimum comes from: TRACE=folder or files, ARGS="--only conv"
+	@test -n "$(TRACE)" || { echo "TRACE=FOLDER is needed: a folder with azure2023/, azure2024/ and servegen/, or trace files"; exit 1; }
+	$(BIN)/python bench/bench_gap.py --trace $(TRACE) $(ARGS)
+
 bench-forecast: venv ## coverage and loss of the forecasts on public traces: TRACE=folder
 	@test -n "$(TRACE)" || { echo "TRACE=FOLDER is needed: a folder with azure2023/, azure2024/ and servegen/"; exit 1; }
 	$(BIN)/python bench/bench_forecast.py --traces $(TRACE)

@@ -78,6 +78,7 @@ class Plan:
         days: Length of each half at most.
         learn_capacity: Spillway learns what a replica serves, or is told.
         seed: Of everything random.
+        rivals: Run them too; else Spillway stands beside the optimum alone.
     """
 
     scales: tuple[int, ...]
@@ -87,6 +88,7 @@ class Plan:
     days: float
     learn_capacity: bool
     seed: int
+    rivals: bool = True
 
     def jobs(self, traces: Sequence[str]) -> list[tuple[str, Job]]:
         """(trace, job) pairs, the longest first."""
@@ -100,14 +102,16 @@ class Plan:
     def _of(self, world: World) -> list[Job]:
         drifting = (world.scale, world.lead_seconds) == (DRIFT_SCALE, DRIFT_LEAD_SECONDS)
         drifts = self.drifts if drifting else ()
-        jobs: list[Job] = [
-            RivalsJob(world, group, PROMISE, drifts=drifts, seed=self.seed)
-            for group in _by_proportion(self.prices)
-        ]
-        jobs += [
-            RivalsJob(world, (price,), PROMISE, burst=False, seed=self.seed)
-            for price in self.prices[:1]
-        ]
+        jobs: list[Job] = []
+        if self.rivals:
+            jobs += [
+                RivalsJob(world, group, PROMISE, drifts=drifts, seed=self.seed)
+                for group in _by_proportion(self.prices)
+            ]
+            jobs += [
+                RivalsJob(world, (price,), PROMISE, burst=False, seed=self.seed)
+                for price in self.prices[:1]
+            ]
         for price in self.prices:
             for drift in ("", *drifts):
                 jobs.append(
@@ -341,6 +345,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--prices", nargs="+", choices=[p.name for p in PRICES], default=None)
     parser.add_argument("--days", type=float, default=float("inf"), help="of each half, at most")
     parser.add_argument("--no-drift", action="store_true")
+    parser.add_argument("--no-rivals", action="store_true", help="Spillway and the optimum alone")
     parser.add_argument("--declared", action="store_true", help="capacity is told, not learned")
     parser.add_argument("--quick", action="store_true", help="one world a trace, a day a half")
     parser.add_argument("--seed", type=int, default=0)
@@ -369,6 +374,7 @@ def main(argv: Sequence[str]) -> int:
         days=min(asked.days, 1.0) if asked.quick else asked.days,
         learn_capacity=not asked.declared,
         seed=asked.seed,
+        rivals=not asked.no_rivals,
     )
     begin = time.monotonic()
     traces = {name: cut(trace, plan.days) for name, trace in traces.items()}

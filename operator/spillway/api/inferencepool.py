@@ -326,8 +326,9 @@ class Utilization(Model):
 class Scaling(Model):
     """How fast the number of replicas may move."""
 
-    persistence: Duration = 120.0
-    """How long demand must last before replicas are added that burst already covers."""
+    persistence: Duration | None = None
+    """How long demand must last before replicas are added that burst already covers; unset: until
+    burst has cost what a start in vain would, (measured lead time + 30s) x GPU / API price."""
     release_window: Duration | None = None
     """How long replicas must be superfluous before they go; unset: measured lead time + 30s."""
     max_step_up: Annotated[int, Field(ge=1, le=10_000)] = 100

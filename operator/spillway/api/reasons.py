@@ -57,7 +57,7 @@ class Reason(StrEnum):
     """Nothing to change."""
     # Limits, in the order of the chain (core/limits.py).
     PERSISTENCE = "Persistence"
-    """Burst carries the demand; replicas follow once it has lasted for scaling.persistence."""
+    """Burst carries the demand; replicas follow once it has lasted (scaling.persistence)."""
     RELEASE_WINDOW = "ReleaseWindow"
     """Replicas are superfluous, but not for as long as scaling.releaseWindow yet."""
     STEP_LIMIT = "StepLimit"

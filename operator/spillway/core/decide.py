@@ -33,6 +33,7 @@ from spillway.core.warmsize import WATCHED_SECONDS, warm_replicas
 
 if TYPE_CHECKING:
     from spillway.core.demand import DemandEstimate
+    from spillway.core.economics import Economics
     from spillway.core.facts import PoolFacts
     from spillway.core.policies.proposal import Proposal
     from spillway.core.prices import Prices
@@ -94,6 +95,7 @@ def decide(
         warm=warm_replicas(situation, draft.desired),
         demand=demand,
         forecast=situation.forecast,
+        peak_share=situation.peak_share,
         capacity=situation.capacity,
         mu=situation.mu,
         economics=situation.economics,
@@ -112,7 +114,9 @@ def _observed(
 ) -> PoolMemory:
     """The memory with what this moment teaches."""
     lead_times = leadtime.observe(memory.lead_times, facts, now)
-    learned = memory.forecasts
+    learned, peaks = memory.forecasts, memory.peaks
+    if demand is not None and demand.source == "Gateway" and facts.gateway is not None:
+        peaks = peaks.observed(facts.gateway.sampled_at, demand.requests_per_second)
     if demand is not None:
         arrivals = demand.requests_per_second
         if demand.lower_bound and learned.at is not None:
@@ -137,6 +141,7 @@ def _observed(
         capacity=capacities.observe(memory.capacity, facts, now),
         utilization=timers,
         prices=resolve(facts.spec, facts.offers, memory.prices, now),
+        peaks=peaks,
     )
 
 
@@ -203,6 +208,7 @@ def _assess(
         economics=money,
         lead_seconds=lead,
         release_window_seconds=window,
+        persistence_seconds=_persistence_seconds(facts, lead, money),
         scheduled=declared,
         burst_usable=spec.burst is not None and priced and spendable and not _uncarried(facts, now),
         overflow_fraction=overflow_fraction,
@@ -222,6 +228,22 @@ def _hold_seconds(facts: PoolFacts, lead_seconds: float) -> float:
     """How long a replica must be superfluous before it goes, so how long one is kept at least."""
     window = facts.spec.scaling.release_window
     return lead_seconds + RELEASE_MARGIN_SECONDS if window is None else window
+
+
+def _persistence_seconds(facts: PoolFacts, lead_seconds: float, money: Economics) -> float:
+    """How long burst may carry demand: until it has cost what a start in vain would.
+
+    A start in vain is billed from creation to the end of its termination, at g an hour; burst costs
+    a for the same work. Who rents until that comes to the price of buying, and then buys, pays at
+    most twice what foresight would have (ski rental; Karlin, Manasse, Rudolph and Sleator,
+    "Competitive snoopy caching", Algorithmica 1988).
+    """
+    asked = facts.spec.scaling.persistence
+    if asked is not None:
+        return asked
+    g, a = money.gpu_per_replica_hour, money.api_per_replica_hour
+    in_vain = lead_seconds + RELEASE_MARGIN_SECONDS
+    return in_vain if g is None or a is None or a <= g else in_vain * g / a
 
 
 def _cheapest_first(
@@ -258,7 +280,7 @@ def _remembered(situation: Situation, proposal: Proposal) -> PoolMemory:
     wanted = proposal.desired
     if situation.demand is not None and situation.demand.lower_bound:
         wanted = max(wanted, situation.replicas)
-    keep = max(situation.release_window_seconds, situation.spec.scaling.persistence)
+    keep = max(situation.release_window_seconds, situation.persistence_seconds)
     kept = history.appended(memory.proposals, situation.now, wanted, keep)
     return replace(memory, proposals=kept)
 

@@ -46,6 +46,8 @@ class Decision:
         warm: Warm replicas wanted.
         demand: Load now; None if unknown.
         forecast: Load ahead; None if unknown.
+        peak_share: By how much load scatters within a minute as far as replicas feel it: a standard
+            deviation, over the load.
         capacity: By variant.
         mu: Requests per second of one more replica behind the pool's one Service.
         economics: Prices and cost rates.
@@ -77,6 +79,7 @@ class Decision:
     shortage: bool
     hung: bool
     changed: bool
+    peak_share: float = 0.0
 
     def __str__(self) -> str:
         """One sentence for a person."""

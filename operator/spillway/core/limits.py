@@ -58,16 +58,18 @@ def persistence(situation: Situation, draft: Draft) -> Draft:
         return draft
     load = load_to_serve(situation)
     stays = 0 if isinstance(load, Proposal) else must_stay(situation, *load)
-    wanted = within(situation.memory.proposals, spec.scaling.persistence, situation.now)
+    wanted = within(situation.memory.proposals, situation.persistence_seconds, situation.now)
     lasting = max(present, stays, 0 if wanted is None else min(wanted))
     if lasting >= draft.desired:
         return draft
-    return draft.limited(
-        lasting,
-        Reason.PERSISTENCE,
-        f"more is added once it is needed for {format_duration(spec.scaling.persistence)}; burst "
-        "carries it until then",
+    asked = spec.scaling.persistence
+    until = (
+        "burst has cost what a start in vain would"
+        if asked is None
+        else f"it is needed for {format_duration(asked)}"
     )
+    message = f"more is added once {until}; burst carries it until then"
+    return draft.limited(lasting, Reason.PERSISTENCE, message)
 
 
 def release_window(situation: Situation, draft: Draft) -> Draft:

@@ -11,6 +11,7 @@ from spillway.core.forecast import ForecastMemory, restore
 from spillway.core.guard import GuardMemory
 from spillway.core.guarding import restored as restored_guard
 from spillway.core.leadtime import LeadTimeMemory
+from spillway.core.peaks import Peaks
 from spillway.core.price_status import restored as restored_prices
 from spillway.core.prices import Prices
 from spillway.core.values import dataclass, replace
@@ -57,6 +58,7 @@ class PoolMemory:
         utilization: Timers of the Utilization policy.
         prices: The prices that were decided by last.
         guard: The pool's past load, and what is suspected.
+        peaks: How the load scatters within a minute.
     """
 
     by_variant: dict[str, int] = field(default_factory=dict)
@@ -74,6 +76,7 @@ class PoolMemory:
     utilization: UtilizationMemory = field(default_factory=UtilizationMemory)
     prices: Prices = field(default_factory=Prices)
     guard: GuardMemory = field(default_factory=GuardMemory)
+    peaks: Peaks = field(default_factory=Peaks)
 
     @classmethod
     def initial(cls) -> PoolMemory:

@@ -58,6 +58,7 @@ class Situation:
         economics: Prices and cost rates.
         lead_seconds: Measured time from creation to Ready.
         release_window_seconds: How long a replica must be superfluous before it goes.
+        persistence_seconds: How long demand must last before what burst carries is added for.
         scheduled: What declared schedules ask for at least.
         burst_usable: Burst is enabled, all needed prices are known and budget is left.
         overflow_fraction: Share of arrivals that may be leaving.
@@ -79,6 +80,7 @@ class Situation:
     economics: Economics
     lead_seconds: float
     release_window_seconds: float
+    persistence_seconds: float
     scheduled: Scheduled
     burst_usable: bool
     overflow_fraction: float
@@ -90,6 +92,14 @@ class Situation:
     def spec(self) -> InferencePoolSpec:
         """The pool's spec."""
         return self.facts.spec
+
+    @property
+    def peak_share(self) -> float:
+        """Scatter within a minute that replicas feel, over the load; see `spillway.core.peaks`."""
+        capacity = self.capacity[self.order[0]]
+        if capacity.requests_per_second <= 0:
+            return 0.0
+        return self.memory.peaks.share(capacity.concurrency / capacity.requests_per_second)
 
     @property
     def replicas(self) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from spillway.api.inferencepool import Policy, SizingStatus
 from spillway.api.quantities import figure
+from spillway.core.peaks import with_peaks
 from spillway.core.thresholds import Thresholds, by_marginal_rule, by_quantile
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def _thresholds(spec: InferencePoolSpec, decision: Decision) -> Thresholds:
         return _NONE
     g, a = money.gpu_per_replica_hour, money.api_per_replica_hour
     if spec.policy is Policy.COST and decision.burst_usable and g is not None and a is not None:
-        return by_marginal_rule(forecast, decision.desired, mu, g, a)
+        felt = with_peaks(forecast, decision.peak_share)
+        return by_marginal_rule(felt, decision.desired, mu, g, a)
     return by_quantile(forecast, decision.desired, mu, spec.latency.attainment)
 
 

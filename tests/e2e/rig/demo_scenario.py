@@ -69,6 +69,8 @@ class Scenario:
         """The scenario of that length."""
         pool = yaml.safe_load(SAMPLE.read_text(encoding="utf-8"))
         pool["spec"]["burst"]["driver"] = "EdgeEnvoy"
+        # Longer than the spike, so that the API alone carries it.
+        pool["spec"]["scaling"] = {**pool["spec"].get("scaling", {}), "persistence": "2m"}
         [port] = free_ports(1)
         return cls(pool, minutes, port)
 

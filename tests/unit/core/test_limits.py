@@ -329,3 +329,38 @@ def test_a_hand_made_pool_of_two_hours_writes_nothing_while_nothing_changes() ->
     pool = settled(7200, rps=18.0)
     facts = pool.facts()
     assert not pool.step(replace(facts, generation=2)).changed
+
+
+@pytest.mark.parametrize(("factor", "seconds"), [(1.0, 45), (0.5, 90)])
+def test_unset_it_waits_until_burst_has_cost_what_a_start_in_vain_would(
+    factor: float, seconds: int
+) -> None:
+    # Assumed lead 120 s and 30 s of termination at $3.50/h; the API charges $12.96 or half of it
+    # for a replica's work: 41 or 81 s, and decisions fall every 15.
+    dear = burst(input_usd=f"{0.2 * factor}", output_usd=f"{0.8 * factor}")
+    pool = settled(spec=spec(burst=dear), rps=8.0)
+    pool.rps = 60.0
+    decisions = pool.run(300)
+    wanted = next(i for i, d in enumerate(decisions) if d.proposed > 1)
+    added = next(i for i, d in enumerate(decisions) if d.desired > 1)
+    assert (added - wanted) * 15 == seconds
+    note = next(n for n in decisions[wanted].notes if n.reason is Reason.PERSISTENCE)
+    assert "what a start in vain would" in note.message
+    assert not any(c.isdigit() for c in note.message), "a condition's text must not move"
+
+
+def test_replicas_for_peaks_within_the_minute_where_answers_are_quick() -> None:
+    """The same load by the minute, but for what shows that it is restless within."""
+    quick = variant()
+    quick["capacity"] = {"requestsPerSecond": "10", "concurrency": 5}
+    found = {}
+    for name, swing in (("still", 0.0), ("restless", 2.5)):
+        pool = Pool(spec=spec(burst=burst(), variants=[quick]), rps=60.0)
+        decisions = []
+        for tick in range(240):
+            pool.rps = 60.0 + (swing if tick % 2 else -swing)
+            decisions.append(pool.step())
+        found[name] = max(decisions[-20:], key=lambda d: d.proposed)
+    assert found["restless"].peak_share > 3 * found["still"].peak_share
+    assert found["restless"].proposed > found["still"].proposed
+    assert "give or take" in str(found["restless"])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from spillway.api.reasons import Reason
 from spillway.core.economics import MOST_REPLICAS, replicas_by_marginal_rule
+from spillway.core.peaks import with_peaks
 from spillway.core.policies import latency
 from spillway.core.policies.proposal import Proposal, load_to_serve, must_stay, sized
 from spillway.core.reporting import gateway_lost
@@ -28,7 +29,8 @@ def propose(situation: Situation) -> Proposal:
     if isinstance(load, Proposal):
         return load
     forecast, mu = load
-    desired = replicas_by_marginal_rule(forecast, mu, g, a, MOST_REPLICAS)
+    share = situation.peak_share
+    desired = replicas_by_marginal_rule(with_peaks(forecast, share), mu, g, a, MOST_REPLICAS)
     least = must_stay(situation, forecast, mu)
     if least > desired:
         message = (
@@ -37,8 +39,8 @@ def propose(situation: Situation) -> Proposal:
         )
         return sized(situation, least, Reason.ATTAINMENT, message)
     message = (
-        f"{forecast.mean:.3g} req/s ahead, {mu:.3g} req/s a replica at ${g:.2f}/h, for which the "
-        f"API charges ${a:.2f}/h"
+        f"{forecast.mean:.3g} req/s ahead (give or take {share:.0%} within a minute), "
+        f"{mu:.3g} req/s a replica at ${g:.2f}/h, for which the API charges ${a:.2f}/h"
     )
     return sized(situation, desired, Reason.DEMAND, message)
 
