@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
 from spillway.api.names import Role
 from spillway.core.actions import Protect, RoleChange
 from spillway.core.facts import PodPhase, TargetKind
+from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
     from spillway.api.reasons import Reason
