@@ -14,12 +14,12 @@ taken to be independent (white noise): a mean of w seconds then has d/w of their
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from spillway.core.blend import SMALL
 from spillway.core.forecast import LEVELS
 from spillway.core.forecasters.gain import gain
+from spillway.core.values import dataclass, replace
 
 if TYPE_CHECKING:
     from spillway.core.forecast import Forecast
