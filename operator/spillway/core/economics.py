@@ -204,4 +204,9 @@ def _share_used(loads: list[tuple[float, float]], n: int) -> float:
 
 def replicas_by_quantile(forecast: Forecast, mu: float, quantile: float, max_n: int) -> int:
     """Replicas that serve the forecast's quantile on their own (no burst to lean on)."""
-    return min(max_n, math.ceil(forecast.quantile(quantile) / mu - _ROUNDING))
+    return replicas_for(forecast.quantile(quantile), mu, max_n)
+
+
+def replicas_for(requests_per_second: float, mu: float, max_n: int) -> int:
+    """Replicas that serve a load of which nothing leaves; none for a load below 0."""
+    return min(max_n, max(0, math.ceil(requests_per_second / mu - _ROUNDING)))

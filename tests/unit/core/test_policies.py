@@ -99,6 +99,15 @@ def test_cost_keeps_here_what_the_api_may_not_take() -> None:
     assert settled(spec={"burst": limited}, rps=39.0).step().desired == 3
 
 
+def test_cost_keeps_nothing_here_where_all_may_leave_whatever_the_attainment() -> None:
+    promised = {"burst": burst("0.01", "0.04"), "latency": {"attainment": "0.9"}}
+    pool = Pool(spec=spec(scaling=AT_ONCE, **promised))
+    for pool.rps in (60.0, 140.0) * 20:
+        pool.run(60)
+    # Nine tenths lie between two levels of the forecast that are far apart.
+    assert pool.step().proposed == 0
+
+
 def test_latency_does_not_lean_on_burst() -> None:
     assert settled(spec={"burst": burst(), "policy": "Latency"}, rps=12.0).step().desired == 2
 

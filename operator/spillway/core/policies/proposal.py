@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from spillway.api.reasons import Reason
-from spillway.core.economics import MOST_REPLICAS, most_burst_per_second, replicas_by_quantile
+from spillway.core.economics import MOST_REPLICAS, most_burst_per_second, replicas_for
 from spillway.core.values import dataclass
 
 if TYPE_CHECKING:
@@ -63,12 +63,9 @@ def must_stay(situation: Situation, forecast: Forecast, mu: float) -> int:
     burst = situation.spec.burst
     if burst is None:
         return 0
-    attainment = situation.spec.latency.attainment
-    quantile = forecast.quantile(attainment)
-    prices = situation.memory.prices
-    leaving = most_burst_per_second(burst, situation.mix, quantile, prices)
-    staying = forecast.shifted(-leaving)
-    return max(0, replicas_by_quantile(staying, mu, attainment, MOST_REPLICAS))
+    load = forecast.quantile(situation.spec.latency.attainment)
+    leaving = most_burst_per_second(burst, situation.mix, load, situation.memory.prices)
+    return replicas_for(load - leaving, mu, MOST_REPLICAS)
 
 
 def sized(situation: Situation, desired: int, reason: Reason, message: str) -> Proposal:
