@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
 #: T: what arrivals are means of.
 _MEAN_SECONDS: Final = 60.0
-#: Means that are closer share nearly everything, and rounding is magnified; those that are further
-#: apart tell of the load's course.
-_APART_SECONDS: Final = (5.0, 30.0)
+#: Means that are closer share nearly everything, and rounding is magnified. Prometheus' rate() is a
+#: mean between the first and the last sample in its window, so of T less a scrape interval: at 15 s
+#: that makes the scatter a third too large, which cost nothing on the public traces; at 30 s it
+#: would be twice what it is, so nothing is learned of means that are further apart than this.
+_APART_SECONDS: Final = (5.0, 20.0)
 #: Peaks shorter than this are left out: no public trace shows them, and a router that counts
 #: requests in flight does not see them either until a request or two have ended.
 _SHORTEST_SECONDS: Final = 10.0
