@@ -14,6 +14,7 @@ import secrets
 import signal
 import statistics
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -188,4 +189,6 @@ def test_an_operator_that_has_seen_pools_come_and_go_holds_no_more_than_before(
     if SECONDS >= LONG_SECONDS:
         slope = slope_mb_per_hour(soak.rss)
         measured["soak: MB an hour"] = slope
-        assert slope < SLOPE_MB_PER_HOUR
+        more = Counter(after["objects"])
+        more.subtract(before["objects"])
+        assert slope < SLOPE_MB_PER_HOUR, f"more of these: {more.most_common(20)}"
