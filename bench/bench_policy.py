@@ -270,7 +270,7 @@ def _main_table(records: list[Record], plan: Plan, title: str, *, equal: bool) -
     table.add_column("")
     for price in plan.prices:
         table.add_column(price.name)
-    for row, other, shown in ROWS:
+    for row, other, shown in ROWS if plan.rivals else ROWS[:1]:
         table.add_row(
             row,
             *(
