@@ -173,6 +173,7 @@ class EventRecorder:
             self.dropped_total += self._queue.qsize()
 
     async def _record(self, occurrence: _Occurrence) -> None:
+        self._forget(occurrence.at)
         series = self._series.get(occurrence.key)
         if series is not None and occurrence.at - series.last_at < SERIES_SECONDS:
             await self._count(occurrence, series)
@@ -182,9 +183,18 @@ class EventRecorder:
             return
         await self._create(occurrence)
 
+    def _forget(self, now: float) -> None:
+        """Drop series that have ended: the longest silent come first."""
+        while self._series:
+            key, series = next(iter(self._series.items()))
+            if now - series.last_at < SERIES_SECONDS:
+                return
+            del self._series[key]
+
     async def _count(self, occurrence: _Occurrence, series: _Series) -> None:
         series.count += 1
         series.last_at = occurrence.at
+        self._series.move_to_end(occurrence.key)
         if series.count > 2 and occurrence.at - series.written_at < SERIES_WRITE_SECONDS:
             return
         series.written_at = occurrence.at

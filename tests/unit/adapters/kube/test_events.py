@@ -82,6 +82,17 @@ async def test_the_same_again_is_counted(api: FakeApi, cluster: Cluster) -> None
     assert counts == [2, 4]
 
 
+async def test_series_that_have_ended_are_not_kept(api: FakeApi, cluster: Cluster) -> None:
+    async with recording(cluster) as recorder:
+        for number in range(20):
+            recorder.emit(POOL, "Scaled", f"to {number} replicas", now=NOW + number)
+        recorder.emit(POOL, "Scaled", "to 0 replicas", now=NOW + 500)
+        recorder.emit(POOL, "NoData", "no samples", now=NOW + 900)
+        await recorder.flush(5)
+        kept = {note for _, _, note in recorder._series}
+    assert kept == {"to 0 replicas", "no samples"}, "the first was told of again meanwhile"
+
+
 async def test_a_series_whose_event_is_gone_begins_anew(api: FakeApi, cluster: Cluster) -> None:
     async with recording(cluster) as recorder:
         recorder.emit(POOL, "NoData", "no samples", now=NOW)
