@@ -90,6 +90,7 @@ async def test_series_that_have_ended_are_not_kept(api: FakeApi, cluster: Cluste
         recorder.emit(POOL, "NoData", "no samples", now=NOW + 900)
         await recorder.flush(5)
         kept = {note for _, _, note in recorder._series}
+    assert len(api.requests("POST")) == 21
     assert kept == {"to 0 replicas", "no samples"}, "the first was told of again meanwhile"
 
 
