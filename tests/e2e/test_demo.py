@@ -208,10 +208,11 @@ def test_minutes_out_of_range_are_refused(minutes: str, capsys: pytest.CaptureFi
     assert "--minutes" in capsys.readouterr().err
 
 
-def test_the_sample_is_taken_as_it_is_but_for_the_edge() -> None:
+def test_the_sample_is_taken_as_it_is_but_for_the_edge_and_how_long_burst_carries() -> None:
     scenario = demo_scenario.Scenario.load(14)
     sample = yaml.safe_load(demo_scenario.SAMPLE.read_text(encoding="utf-8"))
     sample["spec"]["burst"]["driver"] = "EdgeEnvoy"
+    sample["spec"]["scaling"] = {**sample["spec"].get("scaling", {}), "persistence": "2m"}
     assert scenario.pool == sample
     assert scenario.key == "serving/llama-8b"
     assert scenario.usd_per_replica_hour == 3.5
