@@ -61,12 +61,14 @@ def install(api: KubeApi) -> None:
     if not installed(api):
         api.apply(crds()["httproutes"])
 
-    def served() -> bool:
+    def established() -> bool:
         found = api.get("CustomResourceDefinition", _HTTP_ROUTES).get("status") or {}
         said = {c["type"]: c["status"] for c in found.get("conditions") or []}
         return said.get("Established") == "True"
 
-    wait_for("HTTPRoute is served", served)
+    wait_for("HTTPRoute is established", established)
+    # The server says so some milliseconds before it answers.
+    wait_for("HTTPRoutes are listed", lambda: api.list(ROUTE, "default"), lambda _: True)
 
 
 def http_route(
