@@ -177,7 +177,10 @@ def test_the_route_comes_after_the_pool_and_carries_its_value(
         set_weights(pool, 0, 5, 5)
         _, reason = pool.wait(
             "they are set back, or left",
-            lambda: (sum(weights(pool).values()), pool.condition("RouteReady")["reason"]),
+            lambda: (
+                sum(weight or 0 for weight in weights(pool).values()),
+                pool.condition("RouteReady")["reason"],
+            ),
             lambda seen: seen[0] == 1000 or seen[1] == "RouteContested",
         )
         if reason == "RouteContested":
