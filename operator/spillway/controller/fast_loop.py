@@ -17,7 +17,7 @@ import structlog
 from spillway.api.names import Role
 from spillway.api.validation import InferencePool
 from spillway.controller.pace import Pace
-from spillway.controller.rota import Rota
+from spillway.controller.scrape_schedule import ScrapeSchedule
 from spillway.core.burst import live_load, overflow_inputs, serving_uids, shows_load
 from spillway.core.fast import fast_step
 from spillway.core.ledger import settle
@@ -85,7 +85,7 @@ class FastLoop:
         self._telemetry = telemetry
         self._health = health
         self._stored_at = time.monotonic()
-        self._rota = Rota(settings, watches)
+        self._scrapes = ScrapeSchedule(settings, watches)
         self._news: set[str] = set()
 
     async def run(self) -> None:
@@ -117,7 +117,7 @@ class FastLoop:
     async def look_at_busy(self) -> None:
         """Likewise for pools that burst or were near it at the last tick, and for no others."""
         with self._telemetry.tick_seconds.labels("busy").time():
-            pools = self._known(self._rota.busy)
+            pools = self._known(self._scrapes.busy)
             await self._read(pools, busy_only=True)
             await self._set_values(pools)
 
@@ -145,7 +145,7 @@ class FastLoop:
         self, pools: list[tuple[InferencePool, PoolRuntime]], *, busy_only: bool = False
     ) -> None:
         """Read the pages that are due, and take drains that answer out of turn."""
-        pages = await self._rota.due(pools, busy_only=busy_only)
+        pages = await self._scrapes.due(pools, busy_only=busy_only)
         read = await self._observer.read_pods(
             [(page.pod, page.metrics) for page in pages],
             patience_seconds=_READING_SHARE * self._settings.fast_tick_seconds,
@@ -276,7 +276,7 @@ class FastLoop:
         now = time.time()
         loads = self._loads(runtime, now)
         if any(shows_load(load, outcome) for load in loads.values()):
-            self._rota.rises(runtime.key)
+            self._scrapes.rises(runtime.key)
         live = live_load(facts, loads, now)
         result = fast_step(
             overflow_inputs(facts, outcome, live, now),

@@ -46,7 +46,7 @@ class Page:
     pool: Key
 
 
-class Rota:
+class ScrapeSchedule:
     """Chooses pages: of pools that burst, of hot ones, of draining pods, and of the rest.
 
     Where the budget does not reach, the pools of a kind come by turns. Of a quiet pool one page
