@@ -271,15 +271,16 @@ def _type(annotation: Any) -> str:
 
 def metrics_page() -> str:
     """Metrics of the operator."""
+    from spillway.adapters.pool_gauge import POOL_LABELS
     from spillway.adapters.telemetry import Telemetry
 
     telemetry = Telemetry()
     labels = {
         getattr(metric, "_name", ""): getattr(metric, "_labelnames", ())
         for metric in vars(telemetry).values()
-    }
+    } | {gauge.name: (*POOL_LABELS, *gauge.labels) for gauge in telemetry.pool_gauges}
     rows = []
-    for family in sorted(telemetry.registry.collect(), key=lambda family: family.name):
+    for family in sorted(telemetry.families(), key=lambda family: family.name):
         name = f"{family.name}_total" if family.type == "counter" else family.name
         names = ", ".join(_code(label) for label in labels.get(family.name, ()))
         rows.append((_code(name), family.type, names, family.documentation))

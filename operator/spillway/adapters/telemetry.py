@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
-_POOL = ("namespace", "pool")
-Pool: TypeAlias = tuple[str, str]
+from spillway.adapters.pool_gauge import POOL_LABELS, Pool, PoolGauge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client import Metric
 
 
 class Telemetry:
-    """One registry with every metric of the operator.
+    """Every metric of the operator.
 
     A pool's series vanish with the pool (`forget`), so that a deleted pool leaves no ghost behind.
+
+    Attributes:
+        registry: Of what is not in `pool_gauges`.
+        pool_gauges: The gauges that have series for each pool.
     """
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._of_pools: list[Gauge | Counter] = []
+        self.pool_gauges: list[PoolGauge] = []
         self._models: dict[Pool, str] = {}
         self._reasons: dict[Pool, str] = {}
-        self._series: dict[Pool, dict[tuple[Gauge, tuple[str, ...]], Gauge]] = {}
         gauge = self._pool_gauge
         self.replicas = gauge("replicas", "Replicas by what they do.", "role")
         self.desired = gauge("desired_replicas", "Serving replicas that the decision asks for.")
@@ -87,10 +94,9 @@ class Telemetry:
         self.decisions = Counter(
             "spillway_decisions_total",
             "Decisions that changed the desired replicas, by reason.",
-            (*_POOL, "reason"),
+            (*POOL_LABELS, "reason"),
             registry=self.registry,
         )
-        self._of_pools.append(self.decisions)
         self._measure_process()
         self._begin_at_zero()
 
@@ -175,21 +181,10 @@ class Telemetry:
             for result in ("ok", "failed"):
                 self.writes.labels(kind, result)
 
-    def _pool_gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        made = Gauge(f"spillway_{name}", text, (*_POOL, *labels), registry=self.registry)
-        self._of_pools.append(made)
+    def _pool_gauge(self, name: str, text: str, *labels: str) -> PoolGauge:
+        made = PoolGauge(f"spillway_{name}", text, labels)
+        self.pool_gauges.append(made)
         return made
-
-    def of(self, gauge: Gauge, pool: Pool, *labels: str) -> Gauge:
-        """A pool's series of a gauge: as ``gauge.labels``, but it is looked for once only.
-
-        Some forty are set for each pool at each tick.
-        """
-        known = self._series.setdefault(pool, {})
-        found = known.get((gauge, labels))
-        if found is None:
-            found = known[gauge, labels] = gauge.labels(*pool, *labels)
-        return found
 
     def api_called(self, method: str, seconds: float) -> None:
         """Note how long a call of the API server took."""
@@ -201,28 +196,36 @@ class Telemetry:
         """What the pool promises, in seconds; under a model that it served before nothing stays."""
         key = (namespace, pool)
         if self._models.get(key, model_name) != model_name:
-            self.latency_target.remove_by_labels({"namespace": namespace, "pool": pool})
+            self.latency_target.forget(key)
         self._models[key] = model_name
-        self.latency_target.labels(*key, model_name, "ttft").set(ttft)
-        self.latency_target.labels(*key, model_name, "tpot").set(tpot)
+        self.latency_target.set(key, ttft, model_name, "ttft")
+        self.latency_target.set(key, tpot, model_name, "tpot")
 
     def set_overflow_reason(self, namespace: str, pool: str, reason: str) -> None:
         """Mark the one reason that holds; the one that was shown before it goes."""
         key = (namespace, pool)
         before = self._reasons.get(key, reason)
         if before != reason:
-            self.overflow_reason.remove(*key, before)
+            self.overflow_reason.remove(key, before)
         self._reasons[key] = reason
-        self.overflow_reason.labels(*key, reason).set(1)
+        self.overflow_reason.set(key, 1, reason)
 
     def forget(self, namespace: str, pool: str) -> None:
         """Drop every series of a pool that is gone."""
-        self._models.pop((namespace, pool), None)
-        self._reasons.pop((namespace, pool), None)
-        self._series.pop((namespace, pool), None)
-        for metric in self._of_pools:
-            metric.remove_by_labels({"namespace": namespace, "pool": pool})
+        key = (namespace, pool)
+        self._models.pop(key, None)
+        self._reasons.pop(key, None)
+        for gauge in self.pool_gauges:
+            gauge.forget(key)
+        self.decisions.remove_by_labels({"namespace": namespace, "pool": pool})
+
+    def families(self) -> Iterator[Metric]:
+        """Every metric as it stands, as the client library has it."""
+        yield from self.registry.collect()
+        for gauge in self.pool_gauges:
+            yield from gauge.collect()
 
     def render(self) -> bytes:
         """The page that /metrics answers, in Prometheus' text format."""
-        return generate_latest(self.registry)
+        pools = "".join([gauge.page() for gauge in self.pool_gauges])
+        return pools.encode() + generate_latest(self.registry)

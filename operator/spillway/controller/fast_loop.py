@@ -313,9 +313,9 @@ class FastLoop:
     ) -> None:
         """Over HTTP at once, as an annotation where it must be written."""
         before, runtime.overflow = runtime.overflow, value
-        self._telemetry.overflow_fraction.labels(*runtime.key).set(value.fraction)
+        self._telemetry.overflow_fraction.set(runtime.key, value.fraction)
         admitted = math.nan if value.admit is None else value.admit.in_flight
-        self._telemetry.overflow_admit.labels(*runtime.key).set(admitted)
+        self._telemetry.overflow_admit.set(runtime.key, admitted)
         self._telemetry.set_overflow_reason(*runtime.key, value.reason)
         if before is None or (before.fraction > 0) is not (value.fraction > 0):
             log.info(

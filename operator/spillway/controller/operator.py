@@ -51,9 +51,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-#: Figures of a status that only drift are written this rarely: with 1,000 pools and a tick of 15 s
-#: that is below 20 writes a second.
+#: Figures of a status that only drift are written this rarely.
 QUIET_TICKS: Final = 4.0
+#: And take at most this part of the writes that are allowed: with 1,000 pools each waits for five
+#: minutes. An API server spends tens of milliseconds of CPU on a write, for figures nobody may read.
+DRIFTING: Final = 0.2
 
 
 #: Passes of the garbage collector over all objects are so many of its middle passes apart, not 10.
@@ -201,6 +203,8 @@ class Operator:
             telemetry=telemetry,
             may_write=lease.is_leader,
             quiet_seconds=QUIET_TICKS * settings.slow_tick_seconds,
+            drifts_per_second=DRIFTING * settings.writes_per_second,
+            pools=lambda: len(self._runtimes.all()),
             retry=self.wake,
         )
         annotator = Annotator(

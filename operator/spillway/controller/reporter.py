@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import time
+import zlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -74,6 +75,8 @@ class Reporter:
         telemetry: The operator's metrics.
         may_write: Asked before each write: whether this process leads, at this very moment.
         quiet_seconds: Figures that only drift are written no more often than this.
+        drifts_per_second: Nor more of all pools than this: with many, each waits longer.
+        pools: How many pools there are.
         retry: Called with the key of a pool that has changed since its status was decided on.
         clock: Monotonic seconds.
     """
@@ -86,6 +89,8 @@ class Reporter:
         telemetry: Telemetry,
         may_write: Callable[[], bool],
         quiet_seconds: float,
+        drifts_per_second: float,
+        pools: Callable[[], int],
         retry: Callable[[Key], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -94,6 +99,8 @@ class Reporter:
         self._telemetry = telemetry
         self._may_write = may_write
         self._quiet_seconds = quiet_seconds
+        self._drifts_per_second = drifts_per_second
+        self._pools = pools
         self._retry = retry
         self._clock = clock
         self._backlog = Backlog()
@@ -185,10 +192,11 @@ class Reporter:
         if any(old.get(name) != new.get(name) for name in _PROMPT):
             return True
         now = self._clock()
+        drifting = max(self._quiet_seconds, self._pools() / self._drifts_per_second)
         if runtime.status_at is None:
             # Read, not written, by this process: after a restart not all pools drift at once.
-            runtime.status_at = now
-        if now - runtime.status_at >= self._quiet_seconds:
+            runtime.status_at = now - drifting * _place(runtime.key)
+        if now - runtime.status_at >= drifting:
             return True
         if runtime.turns is None:
             runtime.turns = TokenBucket(1 / self._quiet_seconds, _TURNS, clock=self._clock)
@@ -237,52 +245,52 @@ class Reporter:
     def _measure(self, facts: PoolFacts, said: Report, status: InferencePoolStatus) -> None:
         t, pool = self._telemetry, (facts.namespace, facts.name)
         for role in ("serving", "warm", "starting", "draining"):
-            t.of(t.replicas, pool, role).set(getattr(status.replicas, role))
-        t.of(t.desired, pool).set(status.replicas.desired)
-        t.of(t.lead, pool).set(said.outcome.decision.lead_seconds)
+            t.replicas.set(pool, getattr(status.replicas, role), role)
+        t.desired.set(pool, status.replicas.desired)
+        t.lead.set(pool, said.outcome.decision.lead_seconds)
         demand, forecast, cost = status.demand, status.forecast, status.cost
-        t.of(t.demand, pool).set(demand.requests_per_second if demand else math.nan)
-        t.of(t.queue, pool).set(demand.queue if demand else math.nan)
-        t.of(t.forecast, pool, "0.05").set(forecast.low if forecast else math.nan)
-        t.of(t.forecast, pool, "mean").set(forecast.mean if forecast else math.nan)
-        t.of(t.forecast, pool, "0.95").set(forecast.high if forecast else math.nan)
+        t.demand.set(pool, demand.requests_per_second if demand else math.nan)
+        t.queue.set(pool, demand.queue if demand else math.nan)
+        t.forecast.set(pool, forecast.low if forecast else math.nan, "0.05")
+        t.forecast.set(pool, forecast.mean if forecast else math.nan, "mean")
+        t.forecast.set(pool, forecast.high if forecast else math.nan, "0.95")
         learned, guard = said.outcome.state.deciding.forecasts, status.guard
         covered = learned.coverage
-        t.of(t.forecast_coverage, pool).set(math.nan if covered is None else covered)
-        t.of(t.usual_tokens, pool).set(guard.usual_tokens_per_minute / 60 if guard else math.nan)
+        t.forecast_coverage.set(pool, math.nan if covered is None else covered)
+        t.usual_tokens.set(pool, guard.usual_tokens_per_minute / 60 if guard else math.nan)
         capacity = status.capacity
-        t.of(t.capacity, pool).set(capacity.requests_per_second if capacity else math.nan)
+        t.capacity.set(pool, capacity.requests_per_second if capacity else math.nan)
         error = capacity.relative_error if capacity else None
-        t.of(t.capacity_error, pool).set(math.nan if error is None else error)
-        t.of(t.cost, pool, "gpu").set(cost.gpu_per_hour if cost else math.nan)
-        t.of(t.cost, pool, "api").set(cost.api_per_hour if cost else math.nan)
+        t.capacity_error.set(pool, math.nan if error is None else error)
+        t.cost.set(pool, cost.gpu_per_hour if cost else math.nan, "gpu")
+        t.cost.set(pool, cost.api_per_hour if cost else math.nan, "api")
         seen = status.levers
         worth = 0.0 if seen is None else seen.saved_per_hour
-        t.of(t.cache_saved, pool).set(math.nan if worth is None else worth)
-        t.of(t.cache_hits, pool).set(seen.cache_hit_share if seen else 0.0)
-        t.of(t.routed, pool).set(seen.routed_share if seen else 0.0)
+        t.cache_saved.set(pool, math.nan if worth is None else worth)
+        t.cache_hits.set(pool, seen.cache_hit_share if seen else 0.0)
+        t.routed.set(pool, seen.routed_share if seen else 0.0)
         for kind, value in (
             ("all_gpu", cost.all_gpu_per_hour if cost else None),
             ("all_api", cost.all_api_per_hour if cost else None),
         ):
-            t.of(t.alternative_cost, pool, kind).set(math.nan if value is None else value)
+            t.alternative_cost.set(pool, math.nan if value is None else value, kind)
         self._measure_promises(facts, status)
         for condition in status.conditions:
-            t.of(t.condition, pool, condition.type).set(condition.status == "True")
+            t.condition.set(pool, condition.status == "True", condition.type)
 
     def _measure_promises(self, facts: PoolFacts, status: InferencePoolStatus) -> None:
         """What the spec promises and allows, beside which the rest is read."""
         t, pool, spec = self._telemetry, (facts.namespace, facts.name), facts.spec
         latency = spec.latency
-        t.of(t.attainment_target, pool).set(latency.attainment)
+        t.attainment_target.set(pool, latency.attainment)
         t.set_latency_targets(*pool, spec.model_name, ttft=latency.ttft, tpot=latency.tpot)
         budget = spec.burst.budget if spec.burst else None
         for period in ("hour", "day", "month") if status.budget is not None else ():
             spent = getattr(status.budget, f"spent_{period}")
-            t.of(t.budget_spent, pool, period).set(spent)
+            t.budget_spent.set(pool, spent, period)
             limit = getattr(budget, f"per_{period}", None)
             # Unbounded is infinity: what is left is then infinite too.
-            t.of(t.budget, pool, period).set(math.inf if limit is None else float(limit))
+            t.budget.set(pool, math.inf if limit is None else float(limit), period)
 
 
 def _not_ready(
@@ -293,6 +301,11 @@ def _not_ready(
     ready = merge_conditions(before.conditions, wanted, generation, now)
     others = [c for c in before.conditions if c.type != ConditionType.READY]
     return before.model_copy(update={"conditions": [*ready, *others]})
+
+
+def _place(key: Key) -> float:
+    """A pool's place in a period, 0 to 1: always the same, and spread evenly over many pools."""
+    return zlib.crc32("/".join(key).encode()) / 2**32
 
 
 def _turns(status: InferencePoolStatus) -> tuple[object, ...]:

@@ -49,10 +49,9 @@ def filled(*pools: str) -> Telemetry:
     """Every series of some pools."""
     telemetry = Telemetry()
     for pool in pools:
-        for metric in telemetry._of_pools:
-            extra = metric._labelnames[2:]
-            child = metric.labels("ns", pool, *(f"some-{label}" for label in extra))
-            child.inc()
+        for gauge in telemetry.pool_gauges:
+            gauge.set(("ns", pool), 1, *(f"some-{label}" for label in gauge.labels))
+        telemetry.decisions.labels("ns", pool, "some-reason").inc()
     return telemetry
 
 
@@ -99,7 +98,7 @@ def test_a_pool_that_changes_its_model_promises_nothing_for_the_old_one() -> Non
 def test_the_number_of_series_grows_with_pools_alone() -> None:
     one, three = len(series(filled("a"))), len(series(filled("a", "b", "c")))
     per_pool = (three - one) / 2
-    assert per_pool == len(filled()._of_pools) + 1, "the counter has its creation time too"
+    assert per_pool == len(filled().pool_gauges) + 2, "the counter has its creation time too"
 
 
 def test_a_pool_that_is_gone_takes_all_its_series_along() -> None:
@@ -114,13 +113,10 @@ def test_a_pool_that_is_gone_takes_all_its_series_along() -> None:
 @pytest.mark.parametrize(("namespace", "pool"), [("ns", "kept"), ("elsewhere", "gone")])
 def test_only_that_pool_of_that_namespace_is_forgotten(namespace: str, pool: str) -> None:
     telemetry = filled("gone")
-    telemetry.desired.labels(namespace, pool).set(3)
+    telemetry.desired.set((namespace, pool), 3)
     telemetry.forget("ns", "gone")
-    assert (
-        telemetry.registry.get_sample_value(
-            "spillway_desired_replicas", {"namespace": namespace, "pool": pool}
-        )
-        == 3
+    assert f'spillway_desired_replicas{{namespace="{namespace}",pool="{pool}"}} 3.0' in series(
+        telemetry
     )
 
 

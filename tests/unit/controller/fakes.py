@@ -531,7 +531,9 @@ class Seams:
 
     def metric(self, name: str, **labels: str) -> float | None:
         """A sample of the operator's own metrics."""
-        return self.telemetry.registry.get_sample_value(name, labels)
+        samples = (s for family in self.telemetry.families() for s in family.samples)
+        found = (s.value for s in samples if s.name == name and s.labels == labels)
+        return next(found, None)
 
 
 def unavailable(message: str = "no answer") -> ApiError:

@@ -27,6 +27,7 @@ from tests.unit.controller.fakes import Seams
 from tests.unit.core import pools
 
 QUIET = 60.0
+DRIFTS = 4.0
 TICK = 15.0
 
 
@@ -41,6 +42,7 @@ class Setting:
     problem: str = ""
     retried: list[tuple[str, str]] = field(default_factory=list)
     seen: str = "1"
+    pools: int = 1
 
     def __post_init__(self) -> None:
         self.reporter = Reporter(
@@ -49,6 +51,8 @@ class Setting:
             telemetry=self.seams.telemetry,
             may_write=self.seams.lease.is_leader,
             quiet_seconds=QUIET,
+            drifts_per_second=DRIFTS,
+            pools=lambda: self.pools,
             retry=self.retried.append,
             clock=lambda: self.seconds,
         )
@@ -122,6 +126,21 @@ async def test_figures_that_drift_are_written_after_a_quiet_period() -> None:
     assert 20 <= setting.writes <= 1 + 100 * TICK / QUIET
 
 
+async def test_figures_that_drift_wait_longer_where_there_are_many_pools() -> None:
+    setting = Setting(pools=1000)
+    await setting.tick()
+    rng = random.Random(1)  # noqa: S311 - noise
+    for _ in range(100):
+        setting.pool.rps = 14.0 + rng.uniform(-0.3, 0.3)
+        await setting.tick()
+    longest = math.ceil(1000 / DRIFTS / TICK) * TICK
+    assert longest > 4 * QUIET
+    assert setting.writes == 1 + int(100 * TICK / longest)
+    setting.pool.replicas = 3
+    await setting.tick()
+    assert setting.writes == 2 + int(100 * TICK / longest), "what matters is written at once"
+
+
 @pytest.mark.slow
 async def test_a_pool_at_the_edge_of_a_limit_does_not_storm() -> None:
     """Noise about the load of exactly two replicas flips proposals and reasons all the time."""
@@ -170,6 +189,25 @@ async def test_after_a_restart_not_every_pool_is_written_at_once() -> None:
     for _ in range(5):
         await setting.tick()
     assert setting.writes == 1
+
+
+async def test_after_a_restart_drifting_pools_take_turns() -> None:
+    before = Setting()
+    await before.tick()
+    stored = before.seams.writer.statuses["pool"]
+    waited = []
+    for number in range(30):
+        setting = Setting(before.pool, pools=1000)
+        setting.runtime.key = ("team", f"pool-{number}")
+        setting.runtime.status, setting.state = parse_status(stored), before.state
+        setting.pool.rps = 10.4
+        ticks = 0
+        while setting.writes == 0:
+            await setting.tick()
+            ticks += 1
+        waited.append(ticks * TICK)
+    assert max(waited) <= 1000 / DRIFTS + TICK
+    assert all(sum(at == each for at in waited) <= 6 for each in waited), waited
 
 
 async def test_a_write_that_failed_is_tried_again() -> None:

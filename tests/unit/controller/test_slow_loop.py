@@ -51,6 +51,8 @@ class Setting:
             telemetry=seams.telemetry,
             may_write=seams.lease.is_leader,
             quiet_seconds=60.0,
+            drifts_per_second=4.0,
+            pools=lambda: len(self.runtimes.all()),
             retry=self.retry,
         )
         self.loop: SlowLoop = SlowLoop(
