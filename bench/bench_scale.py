@@ -9,7 +9,8 @@ figures to those of earlier runs, size by size, and prints them all.
 Not real: the pods (kwok's), the nodes' eighty GPUs each (kwok's 1,250 nodes of eight would take the
 control plane's share of two cores), and the engines' figures, which fit each other and are no
 engine's.
-The operator shares its cores with all the rest.
+The operator shares the cores with all the rest, which in a cluster has its own: where that is
+allowed (root), it goes before them for its turn on a core. Who took how much is printed.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def main() -> None:
     began = time.monotonic()
 
     def tell(text: str) -> None:
-        console.print(f"[dim]{time.monotonic() - began:6.0f} s[/dim]  {text}", highlight=False)
+        elapsed = time.monotonic() - began
+        console.print(f"[dim]{elapsed:6.0f} s[/dim]  {text}", highlight=False, soft_wrap=True)
 
     known = figures.load(options.keep) if options.keep else {}
     with ScaleRig(options.pods, console) as rig:
@@ -76,7 +78,7 @@ def main() -> None:
         print(json.dumps([asdict(known[pools]) for pools in sorted(known)], indent=1))
         return
     Console(width=110).print(figures.table(list(known.values())))
-    for line in figures.growth(list(known.values())):
+    for line in (*figures.growth(list(known.values())), *figures.cores(list(known.values()))):
         print(line)
 
 

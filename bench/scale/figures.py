@@ -49,6 +49,8 @@ class Figures:
         sample_to_value_seconds: The longest from the sample that shows it (a bound of a histogram).
         leaderships: How often the operator has become the leader; more than 1: it lost its Lease.
         errors: Passes over pools and queries that failed.
+        went_first: Whether the operator went before all others for its turn on a core.
+        cores: That each program took in steady state, the largest first.
     """
 
     pools: int
@@ -79,6 +81,8 @@ class Figures:
     sample_to_value_seconds: float
     leaderships: int
     errors: int
+    went_first: bool
+    cores: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +176,16 @@ def growth(sizes: Sequence[Figures]) -> list[str]:
                 f"{goal.what} x{grown:.1f}, {said}"
             )
     return lines
+
+
+def cores(sizes: Sequence[Figures]) -> list[str]:
+    """Who took how much of the machine that all of them shared."""
+    return [
+        f"{size.pools} pools, cores in steady state: "
+        + ", ".join(f"{program} {share:.2f}" for program, share in size.cores.items())
+        + ("; the operator went first" if size.went_first else "")
+        for size in sorted(sizes, key=operator.attrgetter("pools"))
+    ]
 
 
 def _shown(value: float, digits: int) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 #: The chart's ServiceMonitor, and what most clusters have.
 SCRAPE_SECONDS = 15.0
+_PATIENCE_SECONDS = 120.0
 #: The operator's periods and deadlines as shipped; what the rig shortens is set back.
 AS_SHIPPED: dict[str, Any] = dict.fromkeys(
     (
@@ -42,6 +43,8 @@ class ScaleRig(Rig):
         self._pods = pods
 
     def _start_sources(self, program: Path) -> None:
+        # A list of ten thousand objects takes its time where all share two cores.
+        self.cluster.api.timeout = _PATIENCE_SECONDS
         self.exporter = FleetExporter(self._owner, self.cluster.kubeconfig, self._pods)
         self._timed("exporter", self.exporter.start)
         self.prometheus = Prometheus(

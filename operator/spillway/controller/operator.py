@@ -54,7 +54,7 @@ log = structlog.get_logger(__name__)
 #: Figures of a status that only drift are written this rarely.
 QUIET_TICKS: Final = 4.0
 #: And take at most this part of the writes that are allowed: with 1,000 pools each waits for five
-#: minutes. An API server spends tens of milliseconds of CPU on a write, for figures nobody may read.
+#: minutes. An API server spends tens of milliseconds of CPU on a write that nobody may read.
 DRIFTING: Final = 0.2
 
 

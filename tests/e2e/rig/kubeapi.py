@@ -66,11 +66,14 @@ class KubeApi:
     Args:
         kubeconfig: The file; its current context is used.
         timeout: Seconds until a call without an answer fails.
+
+    Attributes:
+        timeout: Likewise; may be changed.
     """
 
     def __init__(self, kubeconfig: Path, *, timeout: float = 10.0) -> None:
         self._client = kubernetes.config.new_client_from_config(str(kubeconfig))
-        self._timeout = timeout
+        self.timeout = timeout
         self._resources: dict[tuple[str, str], tuple[str, bool]] = {}
 
     @property
@@ -108,7 +111,7 @@ class KubeApi:
                 url,
                 headers=headers,
                 body=None if body is None else json.dumps(body),
-                timeout=self._timeout,
+                timeout=self.timeout,
                 retries=False,
             )
         except urllib3.exceptions.HTTPError as error:

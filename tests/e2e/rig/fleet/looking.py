@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -164,6 +165,25 @@ def process(pid: int | str) -> ProcessLook:
         rss_mb=int(status["VmRSS"].split()[0]) / 1000,
         peak_mb=int(status["VmHWM"].split()[0]) / 1000,
     )
+
+
+def cpu_by_program(named: Mapping[int, str]) -> dict[str, float]:
+    """CPU seconds that all processes of this machine have taken so far, by program.
+
+    Args:
+        named: What processes are called here that share a program (Python's), by their number.
+    """
+    taken: dict[str, float] = defaultdict(float)
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            # It may end meanwhile. The program's name stands in brackets and may hold any.
+            head, _, rest = (folder / "stat").read_text("utf-8", "replace").rpartition(")")
+            program = named.get(int(folder.name), head.partition("(")[2])
+            user, system = rest.split()[11:13]
+            taken[program] += (int(user) + int(system)) / _TICKS_A_SECOND
+    return dict(taken)
 
 
 @dataclass(frozen=True, slots=True)

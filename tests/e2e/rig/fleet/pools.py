@@ -207,7 +207,7 @@ class Fleet:
         ends, deleted = time.monotonic() + seconds, 0
         pause = 60.0 / pods_a_minute
         due = time.monotonic()
-        while (due := due + pause) < ends:
+        while (due := due + pause) < ends and time.monotonic() < ends:
             time.sleep(max(0.0, due - time.monotonic()))
             # A call that fails on a busy machine is a pod that stays.
             with contextlib.suppress(ApiError):
