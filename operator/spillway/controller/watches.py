@@ -75,6 +75,11 @@ class InvalidPool:
 
 def project_pool(raw: dict[str, Any]) -> InferencePool | InvalidPool:
     """A pool, or what is wrong with it; one bad object must not stop the others."""
+    meta = raw.get("metadata")
+    if isinstance(meta, dict) and "managedFields" in meta:
+        # Half of a stored pool, which changes with each of our writes, and nothing of it is read.
+        meta = {name: value for name, value in meta.items() if name != "managedFields"}
+        raw = {**raw, "metadata": meta}
     try:
         return parse(raw)
     except InvalidPoolError as error:

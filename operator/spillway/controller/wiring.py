@@ -32,6 +32,24 @@ class _Backoffs:
             yield 2.0
 
 
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """Remembers nothing of an object.
+
+    No handler asks what has changed, but Kopf would copy each object several times to know it.
+    """
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Nothing."""
+        return kopf.BodyEssence({})
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        """Nothing."""
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Do nothing."""
+
+
 def registry_for(operator: Operator) -> kopf.OperatorRegistry:
     """Handlers of one operator."""
     registry = kopf.OperatorRegistry()
@@ -67,6 +85,7 @@ def tune(settings: kopf.OperatorSettings, *, confined: bool = False) -> None:
         settings: To change.
         confined: The operator keeps to some namespaces, and has rights there alone.
     """
+    settings.persistence.diffbase_storage = _NoDiffBase()
     settings.posting.enabled = False
     settings.peering.standalone = True
     settings.queueing.idle_timeout = _QUEUE_IDLE_SECONDS

@@ -158,6 +158,18 @@ def test_kopf_neither_writes_nor_gives_up() -> None:
     assert not tuned.scanning.disabled, "a CRD that comes later is noticed"
 
 
+def test_kopf_copies_no_object_to_know_what_has_changed() -> None:
+    tuned = kopf.OperatorSettings()
+    wiring.tune(tuned)
+    body = kopf.Body({"metadata": {"name": "chat"}, "spec": {"modelName": "m"}})
+    storage = tuned.persistence.diffbase_storage
+    assert storage.build(body=body) == {}
+    assert storage.fetch(body=body) is None
+    patch = kopf.Patch()
+    storage.store(body=body, patch=patch, essence=storage.build(body=body))
+    assert not patch
+
+
 def test_confined_to_namespaces_kopf_asks_for_nothing_of_the_cluster() -> None:
     tuned = kopf.OperatorSettings()
     wiring.tune(tuned, confined=True)

@@ -107,6 +107,14 @@ def test_a_bad_object_becomes_an_invalid_pool_that_says_which_field() -> None:
     assert watches.pools_of(fakes.NAMESPACE, TargetRef(name="pool")) == []
 
 
+def test_what_managers_own_is_not_read_however_large_or_strange() -> None:
+    plain = fakes.pool_object()
+    with_fields = fakes.pool_object()
+    with_fields["metadata"]["managedFields"] = [{"manager": "m", "fieldsV1": float("nan")}]
+    assert project_pool(with_fields) == project_pool(plain)
+    assert "managedFields" in with_fields["metadata"], "the object is the watch's own"
+
+
 @pytest.mark.parametrize(
     "kind", ["pools", "pods", "deployments", "stateful_sets", "services", "autoscalers"]
 )
