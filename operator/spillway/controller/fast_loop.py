@@ -18,7 +18,7 @@ from spillway.api.names import Role
 from spillway.api.validation import InferencePool
 from spillway.controller.pace import Pace
 from spillway.controller.scrape_schedule import ScrapeSchedule
-from spillway.core.burst import live_load, overflow_inputs, serving_uids, shows_load
+from spillway.core.burst import live_load, overflow_inputs, shows_load
 from spillway.core.fast import fast_step
 from spillway.core.ledger import settle
 
@@ -239,7 +239,7 @@ class FastLoop:
             and value.idle
             and value.epoch == self._lease.epoch
             and runtime.computed_on is facts
-            and not any(uid in self._news for uid in serving_uids(facts))
+            and self._news.isdisjoint(runtime.serving)
         )
 
     def _to_store(

@@ -10,6 +10,7 @@ import structlog
 from spillway.api.names import OVERFLOW_ANNOTATION
 from spillway.controller.reporter import parse_status
 from spillway.controller.versions import PoolVersions
+from spillway.core.burst import serving_uids
 from spillway.core.ledger import PoolLedger, left
 from spillway.core.overflow import LEASE_SECONDS, from_json
 from spillway.core.pool import PoolState
@@ -86,6 +87,17 @@ class PoolRuntime:
     ledger_readable: bool = True
     ungranted_at: float | None = None
     gone: bool = False
+    _serving: tuple[PoolFacts, frozenset[str]] | None = None
+
+    @property
+    def serving(self) -> frozenset[str]:
+        """UIDs of the pods that were ready and serving at the last step."""
+        if self.facts is None:
+            return frozenset()
+        if self._serving is None or self._serving[0] is not self.facts:
+            # Asked for at each fast tick, and new once a slow one.
+            self._serving = self.facts, frozenset(serving_uids(self.facts))
+        return self._serving[1]
 
     @property
     def bursts(self) -> bool:

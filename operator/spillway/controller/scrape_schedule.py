@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from spillway.api.names import Role
 from spillway.controller.pace import Pace
-from spillway.core.burst import is_hot, serving_uids
+from spillway.core.burst import is_hot
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -142,7 +142,7 @@ class ScrapeSchedule:
         """Ready serving pods, or draining ones, as the watch knows them now."""
         if runtime.facts is None:
             return []
-        serving = set(serving_uids(runtime.facts)) if role is Role.SERVING else set()
+        serving = runtime.serving if role is Role.SERVING else frozenset()
         pages = []
         for target in runtime.facts.targets.values():
             for pod in target.pods:
