@@ -204,7 +204,7 @@ class Operator:
             may_write=lease.is_leader,
             quiet_seconds=QUIET_TICKS * settings.slow_tick_seconds,
             drifts_per_second=DRIFTING * settings.writes_per_second,
-            pools=lambda: len(self._runtimes.all()),
+            pools=self._runtimes.__len__,
             retry=self.wake,
         )
         annotator = Annotator(

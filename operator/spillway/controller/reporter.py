@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 #: Fields whose every change is written at once: each goes with a change of the spec or of a pod.
-_PROMPT: Final = ("observedGeneration", "replicas")
+_PROMPT: Final = ("observed_generation", "replicas")
 #: Turns of reasons and conditions that are written at once, before a pool has to wait for a quiet
 #: period with each. A rollout or an outage has fewer; a pool at the edge of a limit has one a tick.
 _TURNS: Final = 10
@@ -184,12 +184,7 @@ class Reporter:
 
     def _due(self, runtime: PoolRuntime, status: InferencePoolStatus) -> bool:
         before = runtime.status
-        if before is None:
-            return True
-        old, new = before.model_dump(mode="json"), status.model_dump(mode="json")
-        if old == new:
-            return False
-        if any(old.get(name) != new.get(name) for name in _PROMPT):
+        if before is None or any(getattr(before, n) != getattr(status, n) for n in _PROMPT):
             return True
         now = self._clock()
         drifting = max(self._quiet_seconds, self._pools() / self._drifts_per_second)
@@ -197,7 +192,8 @@ class Reporter:
             # Read, not written, by this process: after a restart not all pools drift at once.
             runtime.status_at = now - drifting * _place(runtime.key)
         if now - runtime.status_at >= drifting:
-            return True
+            # Written out, which takes its time: figures that differ may be the same when rounded.
+            return before.model_dump(mode="json") != status.model_dump(mode="json")
         if runtime.turns is None:
             runtime.turns = TokenBucket(1 / self._quiet_seconds, _TURNS, clock=self._clock)
         return _turns(before) != _turns(status) and runtime.turns.try_take()

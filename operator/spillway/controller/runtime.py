@@ -138,6 +138,9 @@ class Runtimes:
         self._pools: dict[Key, PoolRuntime] = {}
         self._forget = forget
 
+    def __len__(self) -> int:
+        return len(self._pools)
+
     def get(self, key: Key) -> PoolRuntime | None:
         """Memory of a pool that was seen."""
         return self._pools.get(key)

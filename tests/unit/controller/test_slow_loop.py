@@ -52,7 +52,7 @@ class Setting:
             may_write=seams.lease.is_leader,
             quiet_seconds=60.0,
             drifts_per_second=4.0,
-            pools=lambda: len(self.runtimes.all()),
+            pools=self.runtimes.__len__,
             retry=self.retry,
         )
         self.loop: SlowLoop = SlowLoop(
