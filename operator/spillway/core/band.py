@@ -1,11 +1,19 @@
-"""How far load strays from its forecast: quantiles of relative residuals, kept honest on line.
+"""How far load strays from its forecast: relative residuals, their quantiles, and a band.
 
-The residuals are those of forecasts that were really made, at the lead that really applied, so the
-band holds what no model knows; they are counted in units of the load's present scatter
-(`spillway.core.scatter`), as the band is. Which of their quantiles stand for 5 % and 95 % is not
-taken for granted but steered by the misses of each side: adaptive conformal inference (Gibbs and
-Candes, "Adaptive Conformal Inference Under Distribution Shift", NeurIPS 2021), which keeps the
-long-run coverage whatever the load does.
+The residuals are those of forecasts that were really made, at the lead that really applied, so they
+hold what no model knows; they are counted in units of the load's present scatter
+(`spillway.core.scatter`). They serve two ends:
+
+- *How likely is which load?* Whoever weighs costs asks this, and the residuals answer as they are:
+  three of 240 are a hundredth, however far out they lie.
+- *What is not exceeded more often than promised?* Which of the residuals' quantiles stand for 5 %
+  and 95 % is not taken for granted here but steered by the misses of each side: adaptive conformal
+  inference (Gibbs and Candes, "Adaptive Conformal Inference Under Distribution Shift", NeurIPS
+  2021), which keeps the long-run coverage whatever the load does.
+
+A steered level is no probability: a surge that is missed a few times in a row moves it among the
+surge's own residuals, and it takes an hour or more to come back. That is the price of a promise
+(Gibbs and Candes give coverage, and nothing about the level of any single hour).
 """
 
 from __future__ import annotations
@@ -65,16 +73,18 @@ def _quantile(ordered: list[float], level: float) -> float:
     return ordered[low] + (position - low) * (ordered[high] - ordered[low])
 
 
-def _spread(
-    residuals: tuple[float, ...], low: float = BAND[0], high: float = BAND[1]
-) -> tuple[float, ...]:
+def _spread(ordered: list[float], low: float, high: float) -> tuple[float, ...]:
     """Residual at each of `LEVELS`, where ``low`` and ``high`` stand for the band's two."""
-    ordered = sorted(residuals)
     below, above = (0.5 - low) / (0.5 - BAND[0]), (high - 0.5) / (BAND[1] - 0.5)
     return tuple(
-        _quantile(ordered, 0.5 + (level - 0.5) * (below if level < 0.5 else above))
-        for level in LEVELS
+        [
+            _quantile(ordered, 0.5 + (level - 0.5) * (below if level < 0.5 else above))
+            for level in LEVELS
+        ]
     )
+
+
+_SEED_SPREAD: Final = _spread(sorted(_SEEDS), *BAND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +97,7 @@ class Band:
         low: Level of the residuals that stands for 5 %.
         high: Level of the residuals that stands for 95 %.
         spread: Residual at each of `LEVELS`, in units of the scatter.
+        covering: The same where the levels are steered, so that the band covers what it says.
         coverage: Recent share of observations inside the band; None before evidence.
         scatter: Of the load at present.
     """
@@ -95,7 +106,8 @@ class Band:
     seeds: int = len(_SEEDS)
     low: float = BAND[0]
     high: float = BAND[1]
-    spread: tuple[float, ...] = _spread(_SEEDS)
+    spread: tuple[float, ...] = _SEED_SPREAD
+    covering: tuple[float, ...] = _SEED_SPREAD
     coverage: float | None = None
     scatter: Scatter = field(default_factory=Scatter)
 
@@ -105,20 +117,28 @@ class Band:
         return len(self.residuals) - self.seeds
 
     def around(self, point: float) -> tuple[float, ...]:
-        """Requests per second at each of `LEVELS`; load is never negative."""
+        """Requests per second at each of `LEVELS`, as likely as residuals were."""
+        return self._around(point, self.spread)
+
+    def covering_around(self, point: float) -> tuple[float, ...]:
+        """The same where the levels are steered: what is promised not to be exceeded."""
+        return self._around(point, self.covering)
+
+    def _around(self, point: float, spread: tuple[float, ...]) -> tuple[float, ...]:
+        """Load is never negative."""
         unit = self.scatter.unit
-        return tuple([max(0.0, point * (1 + unit * residual)) for residual in self.spread])
+        return tuple([max(0.0, point * (1 + unit * residual)) for residual in spread])
 
     def edges(self, point: float) -> tuple[float, float]:
         """The band of a forecast, requests per second."""
         unit = self.scatter.unit
-        low, high = self.spread[_LOW], self.spread[_HIGH]
+        low, high = self.covering[_LOW], self.covering[_HIGH]
         return max(0.0, point * (1 + unit * low)), max(0.0, point * (1 + unit * high))
 
     @property
     def stray(self) -> float:
         """By which share load exceeds its forecast at the upper edge."""
-        return self.scatter.unit * self.spread[_HIGH]
+        return self.scatter.unit * self.covering[_HIGH]
 
     def scattered(self, at: float, value: float) -> Band:
         """The band with the scatter after one more observation; see `Scatter.observed`."""
@@ -150,8 +170,14 @@ class Band:
             return self
         used = min(self.seeds, len(residuals))
         kept = (*self.residuals[used:], *residuals)[-RESIDUALS_KEPT:]
-        spread = _spread(kept, self.low, self.high)
-        return replace(self, residuals=kept, seeds=self.seeds - used, spread=spread)
+        ordered = sorted(kept)
+        return replace(
+            self,
+            residuals=kept,
+            seeds=self.seeds - used,
+            spread=_spread(ordered, *BAND),
+            covering=_spread(ordered, self.low, self.high),
+        )
 
 
 def residual(point: float, actual: float) -> float:

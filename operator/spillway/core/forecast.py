@@ -2,9 +2,9 @@
 
 A small pool of forecasters (`spillway.core.forecasters`) is weighted on line by pinball loss
 (`spillway.core.blend`); the spread around their point is that of the forecasts that were really
-made, kept at its nominal coverage (`spillway.core.band`). A forecast is for the decision window:
-the minutes between the moment at which a replica asked for now would serve and the moment at which
-it could be gone again.
+made, and the band is one that covers what it says (`spillway.core.band`). A forecast is for the
+decision window: the minutes between the moment at which a replica asked for now would serve and the
+moment at which it could be gone again.
 
 A load that stays far outside of the band is another load, not an error of the forecast: the level
 begins anew with it, and what the old level was wrong by does not widen the new one's band. Unless
@@ -79,20 +79,27 @@ class Forecast:
         at: When the forecast was made.
         horizon_seconds: How far ahead its middle lies.
         mean: Expected requests per second.
-        quantiles: Pairs (level, requests per second), both rising.
+        quantiles: Pairs (level, requests per second), both rising: how likely which load is.
+        covering: The same of which the band's two are kept at their coverage: what is promised.
+            Empty where the two are the same.
     """
 
     at: float
     horizon_seconds: float
     mean: float
     quantiles: tuple[tuple[float, float], ...]
+    covering: tuple[tuple[float, float], ...] = ()
 
     def quantile(self, level: float) -> float:
-        """Requests per second at a level, linear between the levels carried, flat beyond them."""
-        below = self.quantiles[0]
+        """Requests per second that are promised not to be exceeded more often than the level says.
+
+        Linear between the levels carried, flat beyond them.
+        """
+        pairs = self.covering or self.quantiles
+        below = pairs[0]
         if level <= below[0]:
             return below[1]
-        for above in self.quantiles[1:]:
+        for above in pairs[1:]:
             if level <= above[0]:
                 share = (level - below[0]) / (above[0] - below[0])
                 return below[1] + share * (above[1] - below[1])
@@ -100,7 +107,7 @@ class Forecast:
         return below[1]
 
     def atoms(self) -> tuple[tuple[float, float], ...]:
-        """The forecast as a discrete distribution: pairs (probability, requests per second)."""
+        """How likely which load is, as a discrete distribution: pairs (probability, rate)."""
         levels, values = zip(*self.quantiles, strict=True)
         return tuple(zip(_masses_of(levels), values, strict=True))
 
@@ -112,16 +119,19 @@ class Forecast:
             self,
             mean=max(0.0, self.mean + requests_per_second),
             quantiles=tuple([(p, max(0.0, v + requests_per_second)) for p, v in self.quantiles]),
+            covering=tuple([(p, max(0.0, v + requests_per_second)) for p, v in self.covering]),
         )
 
     def at_least(self, requests_per_second: float) -> Forecast:
         """The same where so much is known to come: what lies below is lifted to it."""
-        if requests_per_second <= self.quantiles[0][1]:
+        lowest = min(pairs[0][1] for pairs in (self.quantiles, self.covering) if pairs)
+        if requests_per_second <= lowest:
             return self
         return replace(
             self,
             mean=sum(p * max(v, requests_per_second) for p, v in self.atoms()),
             quantiles=tuple((p, max(v, requests_per_second)) for p, v in self.quantiles),
+            covering=tuple((p, max(v, requests_per_second)) for p, v in self.covering),
         )
 
 
@@ -244,12 +254,14 @@ def forecast(
     if memory.at is None:
         return None
     horizon = lead_seconds + hold_seconds / 2
-    values = memory.band.around(_point(memory, now - memory.at + horizon))
+    point = _point(memory, now - memory.at + horizon)
+    values, covering = memory.band.around(point), memory.band.covering_around(point)
     return Forecast(
         at=now,
         horizon_seconds=horizon,
         mean=sum(p * v for p, v in zip(_MASSES, values, strict=True)),
         quantiles=tuple(zip(LEVELS, values, strict=True)),
+        covering=tuple(zip(LEVELS, covering, strict=True)),
     )
 
 
