@@ -13,6 +13,7 @@ import random
 import secrets
 import signal
 import statistics
+import sys
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from tests.e2e.rig.rig import Rig
 
 SECONDS: Final = float(os.environ.get("SPILLWAY_SOAK_SECONDS", "100"))
+#: Whether to print which lines of code hold more memory in the end; their cost is in all figures.
+TRACED: Final = "SPILLWAY_SOAK_TRACE" in os.environ
 #: From here on the slope can be told from the noise of an allocator.
 LONG_SECONDS: Final = 1800.0
 SLOPE_MB_PER_HOUR: Final = 1.0
@@ -146,6 +149,13 @@ def slope_mb_per_hour(samples: list[tuple[float, float]]) -> float:
     return statistics.linear_regression(at, mb).slope * 3600.0
 
 
+def grown_lines(before: dict[str, int], after: dict[str, int]) -> list[tuple[int, str]]:
+    """Bytes more that each line of code holds, most first."""
+    return sorted(
+        ((size - before.get(line, 0), line) for line, size in after.items()), reverse=True
+    )
+
+
 @pytest.mark.timeout(SECONDS + 600)
 def test_an_operator_that_has_seen_pools_come_and_go_holds_no_more_than_before(
     operators: Rig,
@@ -156,7 +166,7 @@ def test_an_operator_that_has_seen_pools_come_and_go_holds_no_more_than_before(
 ) -> None:
     census = tmp_path / "census.json"
     operator = operators.start_operator(
-        altered={"RIG_CENSUS": str(census)},
+        altered={"RIG_CENSUS": str(census)} | ({"RIG_TRACE": "1"} if TRACED else {}),
         scrape_url_template=exporter.scrape_url_template,
         **PERIODS,
     )
@@ -176,6 +186,10 @@ def test_an_operator_that_has_seen_pools_come_and_go_holds_no_more_than_before(
     grown = soak.rss[-1][1] - rss
     measured[f"soak: MB of resident memory more after {rounds} rounds"] = grown
 
+    if TRACED:
+        top = grown_lines(before["lines"], after["lines"])[:40]
+        lines = [f"MB more that lines of code hold after {rounds} rounds:"]
+        sys.stdout.write("\n".join(lines + [f"{size / 1e6:8.3f}  {line}" for size, line in top]))
     # A page of each pod may be on its way just then; a task for each pod that ever was is more.
     loose = LOOSE + ALL * PODS
     assert len(after["tasks"]) <= len(before["tasks"]) + loose, (before["tasks"], after["tasks"])

@@ -157,6 +157,8 @@ class Observer:
     def retain(self, uids: Collection[str]) -> None:
         """Forget pods that are gone."""
         self._window.retain(uids)
+        # A standby asks for no news.
+        self._news.intersection_update(uids)
 
     def direct(self, uid: str, now: float) -> ReplicaLoad | None:
         """What the pod's own page last said; None without a fresh one."""

@@ -313,7 +313,7 @@ class World:
             kind=TargetKind.OTHER,
             resource_version=state.resource_version,
             spec_replicas=state.replicas,
-            owned=self._scale.has_written(state.uid),
+            owned=self._scale.has_written(target, state.uid),
             selector=parse_selector(state.selector),
             template_labels={},
         )

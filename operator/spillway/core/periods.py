@@ -35,8 +35,9 @@ def period_start(period: Period, time_zone: str, now: float) -> float:
     return _local_start(period, time_zone, now // 60 * 60)
 
 
-#: Every pool asks several times a tick. Days of all time zones begin at full minutes.
-@lru_cache(maxsize=4096)
+#: Every pool asks several times a tick. Days of all time zones begin at full minutes; of a minute
+#: that is past nobody asks again.
+@lru_cache(maxsize=256)
 def _local_start(period: Period, time_zone: str, minute: float) -> float:
     """When the day or month that contains the minute began; see `period_start`."""
     local = datetime.fromtimestamp(minute, UTC).astimezone(zone(time_zone))

@@ -327,8 +327,8 @@ class FakeScale(Writer):
     async def write(self, target: ScaleTarget, replicas: int, resource_version: str) -> None:
         await self.note("scale", target.name, replicas, resource_version)
 
-    def has_written(self, uid: str) -> bool:
-        return any(entry[0] == "scale" for entry in self.journal) and bool(uid)
+    def has_written(self, target: ScaleTarget, uid: str) -> bool:
+        return any(entry[:2] == ("scale", target.name) for entry in self.journal) and bool(uid)
 
 
 @dataclass

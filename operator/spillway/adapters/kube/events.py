@@ -184,12 +184,17 @@ class EventRecorder:
         await self._create(occurrence)
 
     def _forget(self, now: float) -> None:
-        """Drop series that have ended: the longest silent come first."""
+        """Drop series that have ended, and buckets that are full: the longest silent come first."""
         while self._series:
             key, series = next(iter(self._series.items()))
             if now - series.last_at < SERIES_SECONDS:
-                return
+                break
             del self._series[key]
+        while self._buckets:
+            uid, bucket = next(iter(self._buckets.items()))
+            if not bucket.full:
+                break
+            del self._buckets[uid]
 
     async def _count(self, occurrence: _Occurrence, series: _Series) -> None:
         series.count += 1

@@ -74,7 +74,7 @@ class ScaleWriter:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._plurals: dict[tuple[str, str], str] = {}
-        self._written: set[str] = set()
+        self._written: dict[ScaleTarget, str] = {}
 
     async def resolve(self, api_version: str, kind: str) -> str:
         """The resource name (plural) of a kind; asked once, until a target of it is not found.
@@ -130,6 +130,7 @@ class ScaleWriter:
         except NotFound:
             # Perhaps the CRD was installed anew under another plural: ask again next time.
             self._plurals.pop((target.api_version, target.kind), None)
+            self._written.pop(target, None)
             raise
 
     async def write(self, target: ScaleTarget, replicas: int, resource_version: str) -> ScaleState:
@@ -152,16 +153,16 @@ class ScaleWriter:
             msg = f"a write to {target} needs the resourceVersion that it was decided on, got ''"
             raise ValueError(msg)
         state = await self._write(target, replicas, resource_version)
-        self._written.add(state.uid)
+        self._written[target] = state.uid
         return state
 
-    def has_written(self, uid: str) -> bool:
-        """Whether this process has set the replicas of the target with this UID.
+    def has_written(self, target: ScaleTarget, uid: str) -> bool:
+        """Whether this process has set the replicas of the target, when it had this UID.
 
         A scale subresource shows no field managers, so for kinds that no informer watches this is
         all that is known of ownership.
         """
-        return uid in self._written
+        return self._written.get(target) == uid
 
     async def _write(self, target: ScaleTarget, replicas: int, resource_version: str) -> ScaleState:
         path = await self.path(target)

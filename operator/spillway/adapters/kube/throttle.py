@@ -39,6 +39,12 @@ class TokenBucket:
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_second)
         self._at = now
 
+    @property
+    def full(self) -> bool:
+        """Whether it holds all it can: it is then as good as a new one."""
+        self._refill()
+        return self._tokens >= self._burst
+
     def try_take(self) -> bool:
         """Take a token if there is one."""
         self._refill()

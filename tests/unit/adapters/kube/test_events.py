@@ -4,15 +4,14 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import pytest
 from aiohttp import web
 
-from spillway.adapters.kube.events import EventRecorder, ObjectReference
+from spillway.adapters.kube.events import SERIES_SECONDS, EventRecorder, ObjectReference
 from tests.unit.adapters.kube.fake_api import FakeApi, fail_times, status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    import pytest
+    from collections.abc import AsyncIterator, Callable
 
     from spillway.adapters.kube.client import Cluster
 
@@ -21,8 +20,10 @@ NOW = 1_800_000_000.0
 
 
 @asynccontextmanager
-async def recording(cluster: Cluster) -> AsyncIterator[EventRecorder]:
-    recorder = EventRecorder(cluster, instance="test", clock=lambda: 0.0)
+async def recording(
+    cluster: Cluster, clock: Callable[[], float] = lambda: 0.0
+) -> AsyncIterator[EventRecorder]:
+    recorder = EventRecorder(cluster, instance="test", clock=clock)
     task = asyncio.ensure_future(recorder.run())
     try:
         yield recorder
@@ -114,6 +115,20 @@ async def test_a_noisy_pool_is_bounded_and_hides_no_other(api: FakeApi, cluster:
         assert recorder.dropped_total == 15
     names = [seen.body["regarding"]["name"] for seen in api.requests("POST")]
     assert (names.count("llama"), names.count("qwen")) == (25, 1)
+
+
+@pytest.mark.usefixtures("api")
+async def test_of_pools_that_came_and_went_nothing_stays(cluster: Cluster) -> None:
+    seconds = 0.0
+    async with recording(cluster, lambda: seconds) as recorder:
+        for number in range(50):
+            seconds = number * 60.0
+            gone = ObjectReference(POOL.api_version, POOL.kind, "a", "llama", f"u{number}")
+            recorder.emit(gone, "Scaled", "to 2 replicas", now=NOW + seconds)
+            await recorder.flush(5)
+        assert len(recorder._series) <= SERIES_SECONDS / 60
+        # One event is a token, which is back after half a minute.
+        assert len(recorder._buckets) == 1
 
 
 async def test_a_refused_event_is_counted_and_forgotten(api: FakeApi, cluster: Cluster) -> None:

@@ -77,6 +77,22 @@ async def test_a_plural_is_asked_anew_after_a_404(api: FakeApi, cluster: Cluster
     assert (state.replicas, state.selector) == (0, "app=n")
 
 
+async def test_a_target_that_is_gone_was_not_written(api: FakeApi, cluster: Cluster) -> None:
+    scale = "/apis/x.dev/v1/namespaces/a/things/n/scale"
+    api.objects["/apis/x.dev/v1"] = discovery(("things", "Thing"), ("things/scale", "Scale"))
+    api.put(scale, {"spec": {"replicas": 1}, "status": {"selector": "app=n"}})
+    writer, target = ScaleWriter(cluster), ScaleTarget("a", "x.dev/v1", "Thing", "n")
+    before = await writer.read(target)
+    assert not writer.has_written(target, before.uid)
+    state = await writer.write(target, 2, before.resource_version)
+    assert writer.has_written(target, state.uid)
+    assert not writer.has_written(target, "of another by that name")
+    del api.objects[scale]
+    with pytest.raises(NotFound):
+        await writer.read(target)
+    assert not writer.has_written(target, state.uid)
+
+
 @pytest.mark.parametrize(
     ("replicas", "version", "words"),
     [(-1, "5", "must be 0 or more, got -1"), (1, "", "needs the resourceVersion")],
