@@ -78,5 +78,6 @@ def quantile(bounds: Sequence[float], counts: Sequence[float], share: float) -> 
     # The bounds on both sides of it; before the first and after the last one the line goes on.
     place = min(max(bisect_left(points, (wanted, 0.0)), 1), len(points) - 1)
     (before, shorter), (after, longer) = points[place - 1], points[place]
-    length = shorter * (longer / shorter) ** ((wanted - before) / (after - before))
+    part = (wanted - before) / (after - before)
+    length = shorter * math.exp(part * math.log(longer / shorter))
     return min(max(length, least), most)
