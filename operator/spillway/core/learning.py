@@ -54,11 +54,13 @@ class _Lengths:
 
     Attributes:
         prompt: Mean prompt in tokens.
+        output: Mean answer in tokens.
         context: Mean tokens of context that a sequence reads in a step.
         pairs: What the attention between tokens of a prompt adds to a computed one, in tokens.
     """
 
     prompt: float
+    output: float
     context: float
     pairs: float
 
@@ -109,6 +111,7 @@ def learn(
     ]
     lengths = _Lengths(
         mix.prompt_tokens,
+        mix.output_tokens,
         mix.context_tokens,
         known.profile.tokens_per_pair * mix.pairs_per_computed_token(),
     )
@@ -179,10 +182,14 @@ def _sample(
     regressors = steps * each, decoded * each, decoded * each * lengths.context, computed * each
     if not max(regressors) < _MOST_PER_SECOND:
         return None
+    # Idle time comes in gaps until the next arrival, exponential where arrivals are Poisson.
+    # So a share i of a window with n arrivals is a compound Poisson sum, of variance 2 i / n.
+    arrivals = WINDOW_SECONDS * decoded * each / mix.output
     return StepSample(
         regressors=regressors,
         busy=1 - idle,
         weight=min(1.0, age / WINDOW_SECONDS),
+        unsure=2 * idle / max(1.0, arrivals),
     )
 
 
@@ -210,6 +217,5 @@ def _of_window(load: ReplicaLoad, mix: _Lengths) -> _Lengths:
     unlike = min(max(prompts / started / mix.prompt, 1 / _MOST_UNLIKE), _MOST_UNLIKE)
     turns = started * WINDOW_SECONDS / batch
     own = 1 + math.expm1(-turns) / turns
-    return _Lengths(
-        unlike * mix.prompt, mix.context + own * (unlike - 1) * mix.prompt, unlike * mix.pairs
-    )
+    context = mix.context + own * (unlike - 1) * mix.prompt
+    return _Lengths(unlike * mix.prompt, mix.output, context, unlike * mix.pairs)

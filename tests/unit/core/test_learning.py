@@ -89,7 +89,12 @@ def test_windows_of_long_prompts_do_not_charge_computing_with_what_reading_costs
     for i in range(80):
         now = START + 15.0 * i
         rate, prompt = 10.0 + i % 3, 1000.0 + 100 * (i % 7 - 3)
-        steps = (1 - rate * (prefill * prompt + 200 * (sequence + context * (prompt + 100)))) / base
+        steps = 100.0
+        for _ in range(20):
+            # What is read is of the window's own prompts, but for those that were there before it.
+            turns = 60 * steps / 200
+            read = 1100 + (1 - (1 - math.exp(-turns)) / turns) * (prompt - 1000)
+            steps = (1 - rate * (prefill * prompt + 200 * (sequence + context * read))) / base
         sample = load(
             now,
             rate,
@@ -100,4 +105,18 @@ def test_windows_of_long_prompts_do_not_charge_computing_with_what_reading_costs
         )
         known = learn(known, [pod("p", sample)], MIX, 1.0, now)
     assert known.steps.cost is not None
-    assert known.steps.cost.costs == pytest.approx(costs, rel=0.06)
+    assert known.steps.cost.costs == pytest.approx(costs, rel=0.03)
+
+
+def test_the_more_a_window_was_idle_the_less_it_teaches() -> None:
+    """Three in the batch, and now and then none: for how long nobody has measured."""
+    few = load(START, 2.0, steps_per_second=400 / 3, running=3.0, running_mean=3.0)
+    busy = load(START, 10.0, steps_per_second=40.0, running=50.0, running_mean=50.0)
+    sure, unsure = (
+        learn(VariantMemory(profile=PROFILE), [pod("p", sample)], MIX, 3.0, START).steps
+        for sample in (busy, few)
+    )
+    assert sure.weight == unsure.weight == 1
+    assert sure.products[0][0] == pytest.approx(40.0**2)
+    # Idle for 0.5 % with 120 arrivals: 2 * 0.0052 / 120 = 0.93 % squared, beside the 1 % of any.
+    assert unsure.products[0][0] == pytest.approx((400 / 3) ** 2 / (1 + 0.93**2), rel=0.01)
