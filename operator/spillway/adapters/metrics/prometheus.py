@@ -163,11 +163,11 @@ class PrometheusSource:
             if isinstance(result, Answer)
         }
         if due:
-            if not LENGTH_SIGNALS.isdisjoint(answers):
-                self._lengths_at = now
             self._lengths = read_lengths(
                 answers.get(Signal.PROMPT_LENGTHS), answers.get(Signal.OUTPUT_LENGTHS)
             )
+            if self._lengths:
+                self._lengths_at = now
         # It is asked about a moment of this machine's clock. Where its own is ahead, that moment is
         # past, and what it answers is so much older than it looks.
         fresh = Freshness(now, self._max_age_seconds, max(0.0, self._session.ahead_seconds))
