@@ -11,7 +11,7 @@ requests meet both targets (TTFT 2 s, mean time per output token 60 ms, each of 
 It is measured with the same scheduler (`spillway.sim.stepper`, equal step for step while the KV
 cache is not full) over as many requests as fit into 30 minutes.
 
-Run: python bench/bench_capacity.py [--quick] [--seed N]
+Run: python bench/bench_capacity.py [--quick] [--case TEXT] [--seed N | --seeds N]
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ import time
 from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass, replace
+from functools import cache
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from spillway.api.inferencepool import InferencePoolSpec
 from spillway.api.names import Role
 from spillway.core.capacity import Capacity, CapacityMemory, capacity, observe
 from spillway.core.facts import (
-    LengthQuantiles,
     PodFacts,
     PodPhase,
     PoolFacts,
@@ -36,6 +37,7 @@ from spillway.core.facts import (
     TargetFacts,
     TargetKind,
 )
+from spillway.core.lengths import quantiles
 from spillway.sim.profiles import ReplicaProfile, profile_named
 from spillway.sim.replica import Replica
 from spillway.sim.request import Request
@@ -55,6 +57,10 @@ TRUTH_SECONDS = 1800.0
 START = 1_000_000.0
 #: Bounds of vLLM's length histograms (build_1_2_5_buckets).
 BUCKETS = [m * 10**e for e in range(6) for m in (1, 2, 5)]
+#: Seeds of `--seeds` are this one and those after it.
+FIRST_SEED = 100
+#: Learned capacity is to be within this of the truth.
+GOAL = 0.10
 #: Windows of lengths: as an operator would ask Prometheus for.
 LENGTHS_WINDOW = 300.0
 
@@ -91,6 +97,7 @@ def attained(profile: ReplicaProfile, mix: TokenMix, rate: float, seconds: float
     return met / max(of, 1)
 
 
+@cache
 def truth(profile: ReplicaProfile, mix: TokenMix, seconds: float = TRUTH_SECONDS) -> float:
     """Requests per second of a replica at which attainment falls below the share."""
     prompt = mix.prompt_mean * (1 - mix.prefix_hit_ratio)
@@ -124,6 +131,8 @@ class Watched:
             float(counters.generation_tokens),
             float(counters.prompt_tokens_cached),
             float(counters.iteration_tokens.count),
+            # Not a counter, but what Prometheus makes of it is a difference too.
+            float(gauges.running + gauges.waiting),
         ]
         self.history.append((now, totals, gauges.running))
         first = self.history[0]
@@ -137,7 +146,7 @@ class Watched:
             waiting=gauges.waiting,
             kv_usage=gauges.kv_usage,
             running_mean=sum(row[2] for row in self.history) / len(self.history),
-            in_flight_change_per_second=0.0,
+            in_flight_change_per_second=rates[5],
             finished_per_second=rates[0],
             prompt_tokens_per_second=rates[1],
             generation_tokens_per_second=rates[2],
@@ -146,21 +155,12 @@ class Watched:
         )
 
 
-def quantile(lengths: Sequence[int], share: float) -> float | None:
-    """As histogram_quantile gives it: linear within vLLM's bucket."""
-    if not lengths:
-        return None
+def counted(lengths: Iterable[int]) -> list[int]:
+    """Requests in each of vLLM's buckets, and last those beyond."""
     counts = [0] * (len(BUCKETS) + 1)
     for length in lengths:
         counts[bisect_left(BUCKETS, length)] += 1
-    rank, below = share * len(lengths), 0
-    for i, count in enumerate(counts):
-        if below + count >= rank and count:
-            low = BUCKETS[i - 1] if i else 0
-            high = BUCKETS[min(i, len(BUCKETS) - 1)]
-            return low + (high - low) * (rank - below) / count
-        below += count
-    return float(BUCKETS[-1])
+    return counts
 
 
 class World:
@@ -229,14 +229,9 @@ class World:
             for i, engine in enumerate(self.engines)
         )
         target = TargetFacts(TargetKind.DEPLOYMENT, spec_replicas=REPLICAS, owned=True, pods=pods)
-        prompts = [row[1] for row in self.ended]
-        outputs = [row[2] for row in self.ended]
-        lengths = LengthQuantiles(
-            quantile(prompts, 0.5),
-            quantile(prompts, 0.95),
-            quantile(outputs, 0.5),
-            quantile(outputs, 0.95),
-        )
+        prompts = counted(row[1] for row in self.ended)
+        outputs = counted(row[2] for row in self.ended)
+        lengths = quantiles(BUCKETS, prompts, outputs)
         return PoolFacts("ns", "pool", "u", 1, 0.0, self.spec, {"gpu": target}, lengths=lengths)
 
     def capacity(self) -> Capacity:
@@ -272,24 +267,15 @@ def cases(*, quick: bool) -> Iterable[Case]:
                    replace(cached, prompt_mean=2 * mix.prompt_mean), gpu, model)  # fmt: skip
 
 
-def main() -> None:
-    """Print the table: requests per second of a replica, true and learned, before and after."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--quick", action="store_true", help="one case a mix")
-    parser.add_argument("--seed", type=int, help="of every case's traffic; unset: one for each")
-    asked = parser.parse_args()
+def table(chosen: Sequence[tuple[int, Case]], seed: int | None) -> None:
+    """Print what is true and what is learned, before the shift and after, of one seed a case."""
     print(
         f"{'mix, shift, engine':40} {'true':>6} {'learned':>8} {'off':>6} {'says':>7}"
         f" | {'true':>6} {'learned':>8} {'off':>6} {'says':>7} | after the shift"
     )
-    begin = time.process_time()
-    for number, case in enumerate(cases(quick=asked.quick)):
-        world = World(case, seed=number if asked.seed is None else asked.seed)
+    for number, case in chosen:
         text = f"{case.name:40}"
-        for mix in (case.before, case.after):
-            true = truth(case.profile, mix)
-            world.run(mix, LOAD * true, LEARNING)
-            found = world.capacity()
+        for true, found in learned(case, number if seed is None else seed):
             off = found.requests_per_second / true - 1
             says = found.relative_error
             text += (
@@ -297,6 +283,66 @@ def main() -> None:
                 f"{found.source if says is None else f'{says:.1%}':>7} |"
             )
         print(text.removesuffix("|"), flush=True)
+
+
+def table_of_seeds(chosen: Sequence[tuple[int, Case]], seeds: int) -> None:
+    """Print how far off what was learned is: mean, least and most of several seeds."""
+    print(
+        f"{'mix, shift, engine':40} {'true':>6} {'mean':>6} {'least':>6} {'most':>6} {'within':>6}"
+        f" | {'true':>6} {'mean':>6} {'least':>6} {'most':>6} {'within':>6} | after the shift"
+    )
+    everything: tuple[list[float], list[float]] = [], []
+    for _, case in chosen:
+        phases = zip(*(learned(case, FIRST_SEED + i) for i in range(seeds)), strict=True)
+        text = f"{case.name:40}"
+        for all_of, phase in zip(everything, phases, strict=True):
+            offs = [found.requests_per_second / true - 1 for true, found in phase]
+            if all(found.relative_error is not None for _, found in phase):
+                all_of.extend(offs)
+            text += f" {phase[0][0]:6.2f} {_summary(offs)} |"
+        print(text.removesuffix("|"), flush=True)
+    text = f"{'all that was learned':40}"
+    for offs in everything:
+        text += f" {'':6} {_summary(offs) if offs else '':27} |"
+    print(text.removesuffix("|"))
+
+
+def _summary(offs: Sequence[float]) -> str:
+    within = sum(abs(off) <= GOAL for off in offs)
+    share = f"{within}/{len(offs)}"
+    return f"{fmean(offs):+6.1%} {min(offs):+6.1%} {max(offs):+6.1%} {share:>6}"
+
+
+def learned(case: Case, seed: int) -> list[tuple[float, Capacity]]:
+    """What is true, and what the core believes, before the shift and after."""
+    world = World(case, seed)
+    found = []
+    for mix in (case.before, case.after):
+        true = truth(case.profile, mix)
+        world.run(mix, LOAD * true, LEARNING)
+        found.append((true, world.capacity()))
+    return found
+
+
+def main() -> None:
+    """Print the table: requests per second of a replica, true and learned, before and after."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--quick", action="store_true", help="one case a mix")
+    parser.add_argument("--case", default="", help="only cases whose name begins with this")
+    several = parser.add_mutually_exclusive_group()
+    several.add_argument("--seed", type=int, help="of every case's traffic; unset: one for each")
+    several.add_argument("--seeds", type=int, help="so many seeds of every case, and their mean")
+    asked = parser.parse_args()
+    chosen = [
+        (number, case)
+        for number, case in enumerate(cases(quick=asked.quick))
+        if case.name.startswith(asked.case)
+    ]
+    begin = time.process_time()
+    if asked.seeds:
+        table_of_seeds(chosen, asked.seeds)
+    else:
+        table(chosen, asked.seed)
     print(f"{time.process_time() - begin:.0f} s of CPU")
 
 

@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from spillway.adapters.metrics import PrometheusAuth, PrometheusSource, missing_for
-from spillway.adapters.metrics.queries import GATEWAY_SIGNALS, PRICE_SIGNALS, Signal
+from spillway.adapters.metrics.queries import GATEWAY_SIGNALS, LENGTH_SIGNALS, PRICE_SIGNALS, Signal
 from tests.unit.adapters.metrics.builders import NOW, labels, row
 
 if TYPE_CHECKING:
@@ -300,7 +300,7 @@ async def test_a_dead_prometheus_is_all_failures_and_no_exception(unused_tcp_por
     assert len(snapshot.failures) == len(Signal)
     assert "cannot reach Prometheus at 127.0.0.1" in snapshot.failures[0].error
     missing = missing_for(snapshot, "serving", "m", ["a"], need_gpu=True, gateway_pool="llama")
-    assert len(missing) == len(set(Signal) - PRICE_SIGNALS)
+    assert len(missing) == len(set(Signal) - PRICE_SIGNALS - LENGTH_SIGNALS)
     assert sum(s in GATEWAY_SIGNALS for s in Signal) == 9
 
 
@@ -354,9 +354,45 @@ async def test_token_and_tenant_are_sent_and_a_rotated_token_is_picked_up(
             }
             assert sent == {(f"Bearer {secret}", "team-a")}
         token.unlink()
-        snapshot = await source.snapshot(NOW)
+        # A minute later lengths are asked for again as well.
+        snapshot = await source.snapshot(NOW + 60)
     assert len(snapshot.failures) == len(Signal)
     assert str(token) in snapshot.failures[0].error
+
+
+async def test_lengths_are_asked_for_once_a_minute_and_known_in_between(
+    fake: FakePrometheus,
+) -> None:
+    of = {"namespace": "serving", "model_name": "m"}
+    buckets = [row({**of, "le": le}, rate) for le, rate in (("1000", 1), ("2000", 3), ("+Inf", 4))]
+    fake.answer(Signal.PROMPT_LENGTHS, vector(buckets))
+    async with fake.source() as source:
+        asked, known = [], []
+        for later in (0, 15, 45, 60, 30):
+            fake.requests.clear()
+            snapshot = await source.snapshot(NOW + later)
+            asked.append(len(fake.requests))
+            known.append(snapshot.lengths["serving", "m"].prompt_p50)
+    everything = len(Signal)
+    few = everything - 2
+    # The last is of a clock that was set back.
+    assert asked == [everything, few, few, everything, everything]
+    assert known == [pytest.approx(1000 * 2**0.5)] * 5
+
+
+async def test_lengths_that_did_not_come_are_asked_for_again_and_no_pool_lacks_them(
+    fake: FakePrometheus,
+) -> None:
+    for signal in LENGTH_SIGNALS:
+        fake.answer(signal, "no", status=500)
+    async with fake.source() as source:
+        for _ in range(2):
+            fake.requests.clear()
+            snapshot = await source.snapshot(NOW)
+            assert len(fake.requests) == len(Signal)
+    assert {failure.signal for failure in snapshot.failures} == LENGTH_SIGNALS
+    assert snapshot.lengths == {}
+    assert missing_for(snapshot, "serving", "m", ["a", "b"]) == ()
 
 
 async def test_basic_authentication(fake: FakePrometheus, tmp_path: Path) -> None:

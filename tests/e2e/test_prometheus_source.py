@@ -34,6 +34,12 @@ GROWTH = {
     "vllm:prompt_tokens_total": 100.0,
     "vllm:iteration_tokens_total_count": 50.0,
     'finished_reason="stop"': 2.0,
+    # Buckets are cumulative: half of the lengths are within 1,000 to 2,000, half within the next.
+    'le="2000.0"': 1.0,
+    **dict.fromkeys(
+        [f'le="{le}"' for le in ("5000.0", "10000.0", "20000.0", "50000.0", "100000.0", "+Inf")],
+        2.0,
+    ),
     'destination="local"': 10.0,
     'destination="cloud"': 5.0,
 }
@@ -205,6 +211,12 @@ async def test_a_real_prometheus_gives_every_signal(
     assert loads["between-1"].prompt_tokens_per_second == pytest.approx(100, rel=0.1)
     # A MIG slice has no DCGM_FI_DEV_GPU_UTIL.
     assert loads["small-7f9d-ccccc"].gpu_utilization == 0.5
+
+    lengths = snapshot.lengths["serving", MODEL]
+    assert lengths.prompt_p50 == pytest.approx(2000, rel=0.05)
+    assert lengths.output_p50 == pytest.approx(2000, rel=0.05)
+    assert lengths.prompt_p95 is not None
+    assert 2000 < lengths.prompt_p95 <= 5000
 
     gateway = snapshot.gateways["serving", "llama"]
     assert gateway.arrivals_per_second == pytest.approx(15, rel=0.1)

@@ -134,6 +134,7 @@ class World:
             supply=self._supply.of(pool),
             share=self._shares.get(pool.key, {}),
             offers=offers(self._price_book(), pool.spec, targets),
+            lengths=self._observer.snapshot.lengths.get((pool.namespace, pool.spec.model_name)),
             route=self._routes.facts(pool, self._observer.window_seconds, now),
         )
 

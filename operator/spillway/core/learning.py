@@ -6,6 +6,7 @@ sample counts once, and for as much as is new in it.
 
 from __future__ import annotations
 
+import math
 from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
@@ -37,9 +38,31 @@ _MOST_IDLE: Final = 0.1
 #: computed one after the other and bunch. 1.6 to 3 in the emulator, for code and RAG at 0.6 of mu.
 _BUNCHING: Final = 2.0
 _FADE: Final = 0.05
+#: With fewer requests in a window their mean length is not told from how they straddle its ends.
+_LEAST_REQUESTS: Final = 10.0
+#: A window's prompts are not this many times as long, or as short, as the mix has them: beyond it a
+#: counter is odd, or the mix will have followed within minutes.
+_MOST_UNLIKE: Final = 4.0
 #: No replica reads as much context in a second (10^5 sequences of 10^6 tokens in 10^3 steps): a
 #: figure beyond it is a broken counter.
 _MOST_PER_SECOND: Final = 1e14
+
+
+@dataclass(frozen=True, slots=True)
+class _Lengths:
+    """What of the lengths of requests the cost of a step depends on.
+
+    Attributes:
+        prompt: Mean prompt in tokens.
+        output: Mean answer in tokens.
+        context: Mean tokens of context that a sequence reads in a step.
+        pairs: What the attention between tokens of a prompt adds to a computed one, in tokens.
+    """
+
+    prompt: float
+    output: float
+    context: float
+    pairs: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +109,15 @@ def learn(
         if (load := fresh_load(p, now)) is not None
         if load.sampled_at > known.sampled_at and load.sampled_at - p.ready_at >= COLD_SECONDS
     ]
-    stretch = known.prefill_tokens(mix)
+    lengths = _Lengths(
+        mix.prompt_tokens,
+        mix.output_tokens,
+        mix.context_tokens,
+        known.profile.tokens_per_pair * mix.pairs_per_computed_token(),
+    )
     used, samples = [], []
     for load in fresh:
-        sample = _sample(known, load, mix.context_tokens, stretch, pooling)
+        sample = _sample(known, load, lengths, pooling)
         if sample is not None:
             used.append(load)
             samples.append(sample)
@@ -129,7 +157,7 @@ def _faded(old: float | None, seen: list[float]) -> float | None:
 
 
 def _sample(
-    known: VariantMemory, load: ReplicaLoad, context: float, stretch: float, pooling: float
+    known: VariantMemory, load: ReplicaLoad, mix: _Lengths, pooling: float
 ) -> StepSample | None:
     """The identity's regressors of a replica that ran without a pause; None otherwise.
 
@@ -146,14 +174,48 @@ def _sample(
     idle = _BUNCHING * routing.idle_share(of_a_step / load.engines, pooling)
     if idle > _MOST_IDLE:
         return None
-    computed = stretch * max(0.0, prompts - (load.prefix_hit_tokens_per_second or 0.0))
+    lengths = _of_window(load, mix)
+    fresh_tokens = max(0.0, prompts - (load.prefix_hit_tokens_per_second or 0.0))
+    computed = (1 + lengths.pairs) * fresh_tokens
     each = 1 / load.engines
     age = load.sampled_at - known.sampled_at if known.sampled_at else WINDOW_SECONDS
-    regressors = steps * each, decoded * each, decoded * each * context, computed * each
+    regressors = steps * each, decoded * each, decoded * each * lengths.context, computed * each
     if not max(regressors) < _MOST_PER_SECOND:
         return None
+    # Idle time comes in gaps until the next arrival, exponential where arrivals are Poisson.
+    # So a share i of a window with n arrivals is a compound Poisson sum, of variance 2 i / n.
+    arrivals = WINDOW_SECONDS * decoded * each / mix.output
     return StepSample(
         regressors=regressors,
         busy=1 - idle,
         weight=min(1.0, age / WINDOW_SECONDS),
+        unsure=2 * idle / max(1.0, arrivals),
     )
+
+
+def _of_window(load: ReplicaLoad, mix: _Lengths) -> _Lengths:
+    """The lengths of the requests that this window is of; the mix's where that can't be told.
+
+    A minute whose prompts happen to be long has more to compute and more to read. Where only the
+    first is counted, a prompt token is taken to cost what both do. Of n requests with P prompt and
+    G output tokens in all, lengths independent of each other, the prompts that the output tokens
+    read are G P / n in expectation, and what is left of the error goes along with none of the
+    regressors. So is a shift of the traffic in the samples at once, before the mix has followed.
+
+    Prompts are counted when their first token is sent, so n is what finished and what has joined
+    the requests in flight. Of what is read, the part of requests that were there before has the
+    mix's prompts: a sequence that decodes for D on average began within the window W in
+    1 - (1 - exp(-W/D)) D/W of its time, durations taken as exponential, and D is by Little's law.
+    """
+    finished, joined = load.finished_per_second, load.in_flight_change_per_second
+    prompts, batch = load.prompt_tokens_per_second, load.running_mean
+    if finished is None or joined is None or prompts is None or not batch or mix.prompt <= 0:
+        return mix
+    started = finished + joined
+    if not started * WINDOW_SECONDS >= _LEAST_REQUESTS:
+        return mix
+    unlike = min(max(prompts / started / mix.prompt, 1 / _MOST_UNLIKE), _MOST_UNLIKE)
+    turns = started * WINDOW_SECONDS / batch
+    own = 1 + math.expm1(-turns) / turns
+    context = mix.context + own * (unlike - 1) * mix.prompt
+    return _Lengths(unlike * mix.prompt, mix.output, context, unlike * mix.pairs)

@@ -54,14 +54,17 @@ _PRESENT_SECONDS: Final = 180.0
 #: Before that much weight the profile stands: one odd minute must not scale it. Three minutes of
 #: one replica.
 LEAST_WEIGHT: Final = 3.0
-#: A window of a minute scatters by this share about the identity: prompts that straddle its ends.
-_NOISE: Final = 0.05
+#: A window of a minute without a pause scatters by this share about the identity (prompts that
+#: straddle its ends; 0.4 to 0.9 % in the emulator). An engine that fits it worse is drawn to the
+#: profile's proportions as by as much noise, up to the second: beyond it the engine has changed.
+_NOISE: Final = 0.01
+_MOST_NOISE: Final = 0.05
 #: How far a cost may be from the profile's proportions before it is odd: GPUs and kernels differ by
 #: half in how well they compute and how well they read.
 _SPREAD: Final = 0.5
-_RIDGE: Final = (_NOISE / _SPREAD) ** 2
 #: No cost is nothing: the least factor on the scaled profile.
 _LEAST_FACTOR: Final = 0.05
+_VARIANCE: Final = _NOISE**2
 _ZERO: Final = (0.0, 0.0, 0.0, 0.0)
 
 
@@ -73,11 +76,18 @@ class StepSample:
         regressors: (s, g, g X, p), per second.
         busy: Share of the window that the replica was not idle, 0 to 1.
         weight: How much of it is new, as a share of a window.
+        unsure: Variance of ``busy``, where the replica was idle for some of the time.
     """
 
     regressors: Four
     busy: float
     weight: float
+    unsure: float = 0.0
+
+    @property
+    def precision(self) -> float:
+        """Inverse of the variance, over that of a window without idle time: 0 to 1."""
+        return _VARIANCE / (_VARIANCE + self.unsure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +122,8 @@ class StepSums:
         weight: Windows that count.
         products: Sums of the products of the regressors.
         moments: Sums of the regressors times the busy share.
-        squared_error: Mean square of how far the identity was off before a sample was learned.
+        squared_error: Mean square of how far the identity was off before a sample was learned,
+            each times its precision.
         bias: The same with its sign, of the present; above 0 the engine is slower than learned.
         cost: The fit of these sums; None before the first sample.
     """
@@ -142,7 +153,9 @@ class StepSums:
             errors = [s.busy - _dot(costs, s.regressors) for s in samples]
             share = 1 - math.exp(-min(elapsed, _PRESENT_SECONDS) / _PRESENT_SECONDS)
             bias += share * (sum(errors) / len(errors) - bias)
-            now_squared = sum(e * e for e in errors) / len(errors)
+            now_squared = sum(
+                e * e * s.precision for e, s in zip(errors, samples, strict=True)
+            ) / len(errors)
             squared = now_squared if squared is None else squared + share * (now_squared - squared)
         # Off by b means that the costs explain 1 - b of the time. Small b are noise.
         odds = min(abs(bias) / _DRIFT_UNIT, _SURE) ** 2
@@ -175,7 +188,8 @@ def _fit(sums: Matrix, moments: Four, prior: Four, squared_error: float | None) 
     if total <= 0:
         return StepCost(prior)
     speed = sum(wanted) / total
-    ridge = _RIDGE / (speed * speed)
+    noise = max(_NOISE, math.sqrt(squared_error or 0.0))
+    ridge = (min(noise, _MOST_NOISE) / (_SPREAD * speed)) ** 2
     for j in range(4):
         products[j][j] += ridge
         wanted[j] += ridge * speed
@@ -183,7 +197,7 @@ def _fit(sums: Matrix, moments: Four, prior: Four, squared_error: float | None) 
     factors = _at_least(
         [_dot(row, wanted) for row in inverse], products, wanted, _LEAST_FACTOR * speed
     )
-    noise = max(_NOISE, math.sqrt(squared_error or 0.0)) ** 2
+    noise *= noise
     f0, f1, f2, f3 = factors
     c0, c1, c2, c3 = (
         (noise * v0 / (f * f0), noise * v1 / (f * f1), noise * v2 / (f * f2), noise * v3 / (f * f3))
@@ -202,9 +216,9 @@ def _weighted(samples: Iterable[StepSample]) -> StepSums:
     ss = sg = sx = sp = gg = gx = gp = xx = xp = pp = 0.0
     for sample in samples:
         s, g, x, p = sample.regressors
-        w, busy = sample.weight, sample.busy
+        busy, w = sample.busy, sample.weight * sample.precision
         ws, wg, wx, wp = w * s, w * g, w * x, w * p
-        weight += w
+        weight += sample.weight
         ss += ws * s
         sg += ws * g
         sx += ws * x

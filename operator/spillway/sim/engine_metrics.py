@@ -31,6 +31,9 @@ ITERATION_TOKENS_BOUNDS: Final = (
     1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0,
 )  # fmt: skip
 """Upper bounds of ``vllm:iteration_tokens_total``."""
+LENGTH_BOUNDS: Final = tuple(float(m * 10**e) for e in range(5) for m in (1, 2, 5))
+"""Upper bounds of ``vllm:request_prompt_tokens`` and ``vllm:request_generation_tokens``: 1, 2, 5,
+10 and so on up to the longest context (``build_1_2_5_buckets``), here of 50,000 tokens and more."""
 
 
 class Histogram:
@@ -77,6 +80,8 @@ class EngineCounters:
         prefix_cache_queries: Prompt tokens looked up in the prefix cache, at first admission.
         prefix_cache_hits: Prompt tokens found there.
         iteration_tokens: Prompt tokens whose prefill ended, and output tokens, per step.
+        prompt_lengths: Prompt tokens of each request that finished.
+        output_lengths: Output tokens likewise.
         ttft: Time to first token, from arrival.
         inter_token_latency: Gaps between output tokens.
         e2e: Arrival to last token.
@@ -91,6 +96,8 @@ class EngineCounters:
     prefix_cache_queries: int = 0
     prefix_cache_hits: int = 0
     iteration_tokens: Histogram = field(default_factory=lambda: Histogram(ITERATION_TOKENS_BOUNDS))
+    prompt_lengths: Histogram = field(default_factory=lambda: Histogram(LENGTH_BOUNDS))
+    output_lengths: Histogram = field(default_factory=lambda: Histogram(LENGTH_BOUNDS))
     ttft: Histogram = field(default_factory=lambda: Histogram(TTFT_BOUNDS))
     inter_token_latency: Histogram = field(default_factory=lambda: Histogram(ITL_BOUNDS))
     e2e: Histogram = field(default_factory=lambda: Histogram(E2E_BOUNDS))

@@ -341,5 +341,7 @@ class Replica:
         self._release(stream)
         stream.finished_at = now
         self.counters.requests_finished[stream.request.finish_reason] += 1
+        self.counters.prompt_lengths.observe(stream.request.prompt_tokens)
+        self.counters.output_lengths.observe(stream.generated_tokens)
         self.counters.e2e.observe(now - stream.request.arrived_at)
         self._finished.append(stream)

@@ -13,7 +13,14 @@ from spillway.adapters.kube.scale import ScaleState
 from spillway.adapters.kube.selectors import Requirement, Selector
 from spillway.api.names import ROLE_LABEL, Role
 from spillway.controller.watches import STALE_AFTER_SECONDS
-from spillway.core.facts import MissingData, PodPhase, PoolFacts, TargetFacts, TargetKind
+from spillway.core.facts import (
+    LengthQuantiles,
+    MissingData,
+    PodPhase,
+    PoolFacts,
+    TargetFacts,
+    TargetKind,
+)
 from tests.unit.controller import fakes
 from tests.unit.controller.fakes import NAMESPACE, Seams
 
@@ -49,6 +56,16 @@ async def test_a_steady_pool_has_all_its_facts_and_nothing_missing() -> None:
     assert all(p.load is not None for p in target.pods)
     assert target.service_selects_role is True
     assert facts.missing == ()
+
+
+async def test_lengths_are_those_of_the_pools_model_in_its_namespace() -> None:
+    seams = steady()
+    lengths = LengthQuantiles(1000.0, 3000.0, 100.0, 400.0)
+    of_others = {(NAMESPACE, "another"): LengthQuantiles(), ("elsewhere", fakes.MODEL): lengths}
+    seams.prometheus.more = {"lengths": of_others}
+    assert (await observed(seams)).lengths is None
+    seams.prometheus.more = {"lengths": {**of_others, (NAMESPACE, fakes.MODEL): lengths}}
+    assert (await observed(seams)).lengths == lengths
 
 
 async def test_another_apps_pods_are_not_the_pools() -> None:

@@ -52,16 +52,27 @@ class Engine:
     def times(self, factor: float) -> Engine:
         return Engine(*(factor * c for c in (self.base, self.sequence, self.context, self.prefill)))
 
-    def load(self, now: float, rate: float, prompt: float = PROMPT, **changes: Any) -> ReplicaLoad:
-        """At a steady rate: the share of the time that requests leave goes into the base."""
-        seconds = self.seconds + self.prefill * (prompt - PROMPT)
-        steps = (1 - rate * seconds) / self.base
-        batch = rate * OUTPUT / steps
+    def load(
+        self,
+        now: float,
+        rate: float,
+        prompt: float = PROMPT,
+        output: float = OUTPUT,
+        **changes: Any,
+    ) -> ReplicaLoad:
+        """At a steady rate: the share of the time that requests leave goes into the base.
+
+        Longer prompts are computed, and then read by each output token.
+        """
+        per_token = self.sequence + self.context * (prompt + output / 2)
+        steps = (1 - rate * (self.prefill * prompt + output * per_token)) / self.base
+        batch = rate * output / steps
         values = {
             "running": batch,
             "running_mean": batch,
             "steps_per_second": steps,
             "prompt_tokens_per_second": rate * prompt,
+            "generation_tokens_per_second": rate * output,
         }
         return load(now, rate, **(values | changes))
 
@@ -91,14 +102,18 @@ def learned_from(
     since: float = START,
     **changes: Any,
 ) -> CapacityMemory:
-    """Two replicas; prompts are longer on the one and shorter on the other, in turns."""
+    """Two replicas; prompts are longer on the one and shorter on the other, in turns.
+
+    And so are answers, in other turns: else nothing would tell computing a prompt from reading it.
+    """
     memory = CapacityMemory() if memory is None else memory
     for i, rate in enumerate(rates):
         now = since + i * TICK
         more = 200.0 if i % 3 else -200.0
+        longer = 40.0 if i % 2 else -40.0
         loads = (
-            engine.load(now, rate, PROMPT + more, **changes),
-            engine.load(now, rate, PROMPT - more, **changes),
+            engine.load(now, rate, PROMPT + more, OUTPUT + longer, **changes),
+            engine.load(now, rate, PROMPT - more, OUTPUT - longer, **changes),
         )
         memory = observe(memory, facts_of(pool_spec, *loads), now)
     return memory
@@ -178,6 +193,24 @@ def test_a_shift_of_the_mix_needs_no_new_learning() -> None:
     assert found(pool_spec, shifted).requests_per_second == pytest.approx(
         known(ENGINE, shifted, pool_spec), rel=0.1
     )
+
+
+def test_a_shift_is_in_the_samples_before_it_is_in_the_mix() -> None:
+    """Twice the prompt at 0.6 of capacity: the engine is the same, and so is what it costs."""
+    pool_spec = learnable()
+    memory = learned_from(pool_spec, swinging(120))
+    before = memory.variants["gpu"].steps.cost
+    assert before is not None
+    for i in range(16):
+        now = START + (120 + i) * TICK
+        loads = (
+            ENGINE.load(now, 7.5, 2 * PROMPT + 200, OUTPUT),
+            ENGINE.load(now, 7.5, 2 * PROMPT - 200, OUTPUT),
+        )
+        memory = observe(memory, facts_of(pool_spec, *loads), now)
+    after = memory.variants["gpu"].steps.cost
+    assert after is not None
+    assert after.costs == pytest.approx(before.costs, rel=0.05)
 
 
 def test_a_fast_replica_is_believed_up_to_twice_what_it_has_shown() -> None:

@@ -22,6 +22,16 @@ def test_a_shift_of_a_busy_pools_traffic_is_followed_within_a_quarter_of_an_hour
     assert after(2700, 10.0, shifted_at=1800, prompt=2000) == pytest.approx(2000, rel=0.03)
 
 
+def test_a_shift_is_followed_although_the_old_requests_were_more() -> None:
+    """Prompts twice as long at the same share of a capacity that more than halves (RAG's does)."""
+    memory, now = TokenMixMemory(), START
+    while now <= START + 2700:
+        rate, prompt = (10.0, 5000.0) if now < START + 1800 else (4.4, 10_000.0)
+        memory = observe(memory, [load(now, rate, prompt_tokens_per_second=prompt * rate)], now)
+        now += TICK
+    assert memory.mix().prompt_tokens == pytest.approx(10_000, rel=0.015)
+
+
 def test_a_quiet_pool_is_averaged_for_longer() -> None:
     assert after(2700, 0.1, shifted_at=1800, prompt=2000) == pytest.approx(1650, rel=0.05)
 

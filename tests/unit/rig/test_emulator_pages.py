@@ -60,6 +60,8 @@ def test_histograms_are_cumulative_and_have_vllms_bounds() -> None:
         ("vllm:inter_token_latency_seconds", {"0.01", "0.05", "0.075", "80.0", "+Inf"}),
         ("vllm:e2e_request_latency_seconds", {"0.3", "1.5", "7680.0", "+Inf"}),
         ("vllm:iteration_tokens_total", {"1.0", "8.0", "16384.0", "+Inf"}),
+        ("vllm:request_prompt_tokens", {"1.0", "2.0", "5.0", "1000.0", "50000.0", "+Inf"}),
+        ("vllm:request_generation_tokens", {"1.0", "200.0", "50000.0", "+Inf"}),
     ):
         buckets = found[f"{name}_bucket"]
         assert some_bounds <= {labels["le"] for labels, _ in buckets}

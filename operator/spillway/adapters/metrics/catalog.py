@@ -73,6 +73,9 @@ PREFIX_QUERIED_TOKENS: Final = _counter(
 )
 #: A histogram of tokens an engine step (its name ends in ``_total``): its count is the steps.
 STEPS: Final = _gauge("vllm:iteration_tokens_total_count")
+#: Histograms of the lengths of requests that finished, in tokens; add ``_bucket``.
+PROMPT_LENGTHS: Final = Series("vllm:request_prompt_tokens")
+OUTPUT_LENGTHS: Final = Series("vllm:request_generation_tokens")
 #: Latency histograms; add ``_bucket``, ``_sum`` or ``_count``.
 TTFT_SECONDS: Final = _gauge("vllm:time_to_first_token_seconds")
 ITL_SECONDS: Final = _gauge(

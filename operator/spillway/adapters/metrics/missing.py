@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from spillway.adapters.metrics.queries import GATEWAY_SIGNALS, PRICE_SIGNALS, Signal
+from spillway.adapters.metrics.queries import GATEWAY_SIGNALS, LENGTH_SIGNALS, PRICE_SIGNALS, Signal
 from spillway.core.facts import MissingData
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def missing_for(
         MissingData(query=failure.query, seen=failure.error)
         for failure in snapshot.failures
         if pods
-        and failure.signal not in GATEWAY_SIGNALS | PRICE_SIGNALS
+        and failure.signal not in GATEWAY_SIGNALS | LENGTH_SIGNALS | PRICE_SIGNALS
         and (need_gpu or failure.signal is not Signal.GPU_UTILIZATION)
     ]
     if not snapshot.blind:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -24,8 +25,15 @@ from spillway.adapters.metrics.history import (
     ArrivalHistory,
     read_history,
 )
+from spillway.adapters.metrics.lengths import read_lengths
 from spillway.adapters.metrics.opencost import node_gpu_prices
-from spillway.adapters.metrics.queries import Query, Signal, build_history_query, build_queries
+from spillway.adapters.metrics.queries import (
+    LENGTH_SIGNALS,
+    Query,
+    Signal,
+    build_history_query,
+    build_queries,
+)
 from spillway.adapters.metrics.snapshot import MetricsSnapshot, QueryFailure, read_engines
 from spillway.adapters.metrics.transport import AnswerError, BoundedSession
 
@@ -33,8 +41,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+    from spillway.adapters.metrics.answers import Key
+    from spillway.core.facts import LengthQuantiles
+
 #: Queries on their way at once: enough to hide latency, few enough not to load Prometheus.
 _WORKERS = 6
+#: Lengths change within minutes and are forty series of each replica: not asked for at each tick.
+_LENGTHS_EVERY_SECONDS = 60.0
 #: 10,000 pods are about 3 MB an answer.
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
 #: Longest time for the history that is asked for once: the first pass waits for it.
@@ -98,6 +111,8 @@ class PrometheusSource:
         self._history = self._open(url.rstrip("/"), auth, patient)
         self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="prometheus")
         self._gateways = GatewayReader()
+        self._lengths: Mapping[Key, LengthQuantiles] = {}
+        self._lengths_at = -math.inf
 
     @staticmethod
     def _open_session(auth: PrometheusAuth, seconds: float) -> BoundedSession:
@@ -138,12 +153,21 @@ class PrometheusSource:
             now: The moment that is asked about, seconds since the epoch.
         """
         until = time.monotonic() + self._timeout_seconds
-        results = await asyncio.gather(*(self._answer(q, now, until) for q in self._queries))
+        # After the clock was set back none would be due for as long.
+        due = not 0 <= now - self._lengths_at < _LENGTHS_EVERY_SECONDS
+        queries = [q for q in self._queries if due or q.signal not in LENGTH_SIGNALS]
+        results = await asyncio.gather(*(self._answer(q, now, until) for q in queries))
         answers = {
             query.signal: result
-            for query, result in zip(self._queries, results, strict=True)
+            for query, result in zip(queries, results, strict=True)
             if isinstance(result, Answer)
         }
+        if due:
+            self._lengths = read_lengths(
+                answers.get(Signal.PROMPT_LENGTHS), answers.get(Signal.OUTPUT_LENGTHS)
+            )
+            if self._lengths:
+                self._lengths_at = now
         # It is asked about a moment of this machine's clock. Where its own is ahead, that moment is
         # past, and what it answers is so much older than it looks.
         fresh = Freshness(now, self._max_age_seconds, max(0.0, self._session.ahead_seconds))
@@ -157,6 +181,7 @@ class PrometheusSource:
             model_names=engines.model_names,
             models_seen=engines.models_seen,
             gateways=gateways,
+            lengths=self._lengths,
             node_gpu_usd=node_gpu_prices(answers.get(Signal.GPU_PRICE)),
             failures=tuple(r for r in results if isinstance(r, QueryFailure)),
             unusable=engines.unusable,

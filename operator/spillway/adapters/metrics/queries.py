@@ -32,6 +32,10 @@ ENGINE_LABELS: Final = (*POD_LABELS, "model_name", "engine")
 GATEWAY_LABELS: Final = (
     "namespace", "exported_namespace", "pool", "destination", "provider", "instance", "pod",
 )  # fmt: skip
+#: Of a model's replicas in a namespace together; ``le`` is a bucket's upper bound.
+LENGTH_LABELS: Final = ("namespace", "exported_namespace", "model_name", "le")
+#: Some hundreds of requests, of which a 95th percentile can be told.
+_LENGTHS_WINDOW_SECONDS: Final = 300
 _DEVICE_LABELS: Final = (*POD_LABELS, "UUID", "gpu", "GPU_I_ID")
 _LABEL_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
@@ -52,6 +56,8 @@ class Signal(StrEnum):
     GENERATION_TOKENS = "generation_tokens"
     PREFIX_HIT_TOKENS = "prefix_hit_tokens"
     STEPS = "steps"
+    PROMPT_LENGTHS = "prompt_lengths"
+    OUTPUT_LENGTHS = "output_lengths"
     GPU_UTILIZATION = "gpu_utilization"
     GATEWAY_RATE = "gateway_rate"
     GATEWAY_CACHE_HITS = "gateway_cache_hits"
@@ -68,6 +74,8 @@ class Signal(StrEnum):
 #: Signals without which a replica's load is not known at all.
 ESSENTIAL: Final = frozenset({Signal.RUNNING, Signal.WAITING, Signal.SAMPLED_AT})
 GATEWAY_SIGNALS: Final = frozenset(s for s in Signal if s.startswith("gateway_"))
+#: Signals of how far lengths scatter: a pool that lacks them has the assumption for it.
+LENGTH_SIGNALS: Final = frozenset({Signal.PROMPT_LENGTHS, Signal.OUTPUT_LENGTHS})
 #: Signals that are no load: a pool that lacks one holds its last price, and not its replicas.
 PRICE_SIGNALS: Final = frozenset({Signal.GPU_PRICE})
 
@@ -175,6 +183,23 @@ def _engine_queries(w: _Writer) -> tuple[Query, ...]:
     )
 
 
+def _length_queries(w: _Writer) -> tuple[Query, ...]:
+    """Requests a second by length.
+
+    Summed at once, though a pod that two jobs scrape then counts twice: it does so in every bucket,
+    and the sums leave twenty series of a model instead of as many of each pod.
+    """
+
+    def lengths(series: Series) -> str:
+        buckets = w.select(Series(f"{series.name}_bucket"))
+        return _by(LENGTH_LABELS, f"rate({buckets}[{_LENGTHS_WINDOW_SECONDS}s])", "sum")
+
+    return (
+        Query(Signal.PROMPT_LENGTHS, lengths(catalog.PROMPT_LENGTHS)),
+        Query(Signal.OUTPUT_LENGTHS, lengths(catalog.OUTPUT_LENGTHS)),
+    )
+
+
 def _gpu_query(w: _Writer, max_age_seconds: float) -> Query:
     """Mean utilisation of a pod's GPUs, 0 to 1; samples that are too old are left out here."""
 
@@ -245,6 +270,7 @@ def build_queries(
     writer = _Writer(rate_window_seconds, matchers or {})
     return (
         *_engine_queries(writer),
+        *_length_queries(writer),
         _gpu_query(writer, max_age_seconds),
         *_gateway_queries(writer),
         _price_query(writer),

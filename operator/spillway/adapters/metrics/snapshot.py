@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from spillway.adapters.metrics.freshness import Freshness
-    from spillway.core.facts import GatewayLoad
+    from spillway.core.facts import GatewayLoad, LengthQuantiles
 
 #: Model name and data-parallel rank: one engine of a pod.
 Rank: TypeAlias = tuple[str, str]
@@ -58,6 +58,7 @@ class MetricsSnapshot:
         model_names: The models that each pod reports, by (namespace, pod), stale pods included.
         models_seen: All models that any series names, series of unknown pods included.
         gateways: By (namespace, pool).
+        lengths: Of the requests of the last minutes, by (namespace, model).
         node_gpu_usd: US dollars for one GPU-hour by node, where OpenCost says it.
         failures: Queries without a usable answer.
         unusable: Why a pod that Prometheus knows has no load, by (namespace, pod).
@@ -70,6 +71,7 @@ class MetricsSnapshot:
     model_names: Mapping[Key, frozenset[str]] = field(default_factory=lambda: MappingProxyType({}))
     models_seen: frozenset[str] = frozenset()
     gateways: Mapping[Key, GatewayLoad] = field(default_factory=lambda: MappingProxyType({}))
+    lengths: Mapping[Key, LengthQuantiles] = field(default_factory=lambda: MappingProxyType({}))
     node_gpu_usd: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     failures: tuple[QueryFailure, ...] = ()
     unusable: Mapping[Key, str] = field(default_factory=lambda: MappingProxyType({}))

@@ -127,6 +127,10 @@ def vllm(pool: Pool, pod: EmulatedPod) -> str:
     for name, text, histograms in (
         ("iteration_tokens_total", "Histogram of number of tokens per engine_step.",
          [one.iteration_tokens for one in counters]),
+        ("request_prompt_tokens", "Number of prefill tokens processed.",
+         [one.prompt_lengths for one in counters]),
+        ("request_generation_tokens", "Number of generation tokens processed.",
+         [one.output_lengths for one in counters]),
         ("time_to_first_token_seconds", "Histogram of time to first token in seconds.",
          [one.ttft for one in counters]),
         ("inter_token_latency_seconds", "Histogram of inter-token latency in seconds.",
