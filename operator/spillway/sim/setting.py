@@ -73,6 +73,7 @@ class Setting:
         interrupted: Ready replicas that vanish at the begin of a step; shape (steps,).
         start_steps: Steps from creation to Ready for replicas created in a step; at least 1; shape
             (steps, STARTS).
+        scatter: What single lengths do to a step, in standard deviations; shape (steps,).
         initial_replicas: Ready when the run begins, whoever scales it.
         told: What scalers are told; how requests leave is for the engine to add.
     """
@@ -85,6 +86,7 @@ class Setting:
     phase_of: NDArray[np.int64]
     interrupted: NDArray[np.int64]
     start_steps: NDArray[np.int64]
+    scatter: Floats
     initial_replicas: int
     told: Told
 
@@ -127,6 +129,7 @@ def setting_of(trace: Trace, conditions: Conditions, step_seconds: float) -> Set
         phase_of=phase_of,
         interrupted=_interrupted(conditions, steps, step_seconds),
         start_steps=_start_steps(conditions, steps, step_seconds),
+        scatter=np.random.default_rng([conditions.seed, 2]).standard_normal(steps),
         initial_replicas=int(first),
         told=_told(conditions, trace, plain),
     )

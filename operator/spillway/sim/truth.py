@@ -75,6 +75,13 @@ class ReplicaTruth:
         output_tokens: E[O].
         kv_share_per_request: Share of the KV cache that a running request holds.
         prefill_seconds: Mean time to compute a prompt on an idle replica.
+        decode_seconds: What a request that decodes adds to a step, prompts left out: c1 + c2 X.
+        prompt_seconds: E[w]: what computing a prompt adds to the steps that do it.
+        prompt_tokens_computed: Mean, cached ones left out.
+        step_tokens: Most tokens of a step, prompts and decodes together.
+        prompt_scatter: Variance of w over its squared mean.
+        ending_scatter: Variance of the requests that end in a while, over their mean, that is the
+            output lengths' doing: 0 where all are alike, 1 where they are exponential.
         in_flight: n of the tables of attainment, from 0, ascending; shape (points,).
         attained_exactly: Share of requests that meet both targets where n stays what it is.
         attained: The same with n scattered about its mean, in the pool of the size given.
@@ -91,6 +98,12 @@ class ReplicaTruth:
     output_tokens: float
     kv_share_per_request: float
     prefill_seconds: float
+    decode_seconds: float
+    prompt_seconds: float
+    prompt_tokens_computed: float
+    step_tokens: float
+    prompt_scatter: float
+    ending_scatter: float
     in_flight: Floats
     attained_exactly: Floats
     attained: Floats
@@ -190,11 +203,9 @@ def replica_truth(
     """
     output = float(lengths.output_tokens.mean())
     mix = _mix(profile, lengths)
-    per_request = (
-        profile.per_sequence_seconds
-        + profile.per_context_token_seconds * mix.context
-        + float(mix.prefill.mean()) / output
-    )
+    decode = profile.per_sequence_seconds + profile.per_context_token_seconds * mix.context
+    answers = _relative_variance(lengths.output_tokens.astype(np.float64))
+    per_request = decode + float(mix.prefill.mean()) / output
     most = max(
         1.0,
         min(
@@ -216,6 +227,12 @@ def replica_truth(
         output_tokens=output,
         kv_share_per_request=mix.held / profile.kv_capacity_tokens,
         prefill_seconds=profile.base_seconds + float(mix.prefill.mean()),
+        decode_seconds=decode,
+        prompt_seconds=float(mix.prefill.mean()),
+        prompt_tokens_computed=float(mix.computed.mean()),
+        step_tokens=float(profile.max_num_batched_tokens),
+        prompt_scatter=_relative_variance(mix.prefill),
+        ending_scatter=2 * answers / (1 + answers),
         in_flight=np.concatenate(
             (
                 np.linspace(0.0, most, _POINTS, endpoint=False),
@@ -239,6 +256,11 @@ def _context_read(lengths: Lengths) -> Floats:
     """Tokens of context that all decode steps of a request read together."""
     output = lengths.output_tokens.astype(np.float64)
     return np.asarray((output - 1) * (lengths.prompt_tokens + output / 2), dtype=np.float64)
+
+
+def _relative_variance(values: Floats) -> float:
+    mean = float(values.mean())
+    return float(values.var()) / mean**2 if mean > 0 else 0.0
 
 
 def _mix(profile: ReplicaProfile, lengths: Lengths) -> _Mix:
