@@ -48,6 +48,18 @@ class After(NamedTuple):
     finished: Floats
 
 
+class Draw(NamedTuple):
+    """How a step scatters.
+
+    Attributes:
+        normal: Of a standard normal distribution.
+        unseen: Share of the variance of arrivals within the step that the load does not show.
+    """
+
+    normal: float
+    unseen: float
+
+
 class BatchStep:
     """A step that begins with so many on each replica, whatever arrives in it."""
 
@@ -59,7 +71,7 @@ class BatchStep:
         waiting: Floats,
         serving: Floats,
         arriving: Floats,
-        draw: float,
+        draw: Draw | None,
     ) -> None:
         """Set up.
 
@@ -70,7 +82,7 @@ class BatchStep:
             waiting: On a replica, not in the batch yet.
             serving: Ready replicas.
             arriving: What comes to a replica where nothing leaves.
-            draw: Of a standard normal distribution.
+            draw: How this step scatters; None: not at all.
         """
         self._truth, self._seconds = truth, seconds
         self._running, self._waiting = running, waiting
@@ -82,20 +94,23 @@ class BatchStep:
         )
         decode = truth.base_seconds + truth.decode_seconds * running
         self._most = seconds * room / (decode + truth.prompt_seconds * room)
-        self._pace = self._scattered(np.minimum(waiting + arriving, self._most), serving, draw)
+        self._pace: Floats | float = 1.0
+        if draw is not None:
+            self._pace = self._scattered(np.minimum(waiting + arriving, self._most), serving, draw)
 
-    def _scattered(self, admitted: Floats, serving: Floats, draw: float) -> Floats | float:
+    def _scattered(self, admitted: Floats, serving: Floats, draw: Draw) -> Floats:
         """What ends in the step, over its mean."""
-        truth = self._truth
-        if truth.prompt_scatter == 0 == truth.ending_scatter:
-            return 1.0
+        truth, running = self._truth, self._running
         left = self._seconds - truth.prompt_seconds * admitted
-        ended = left * self._running / (self._base + self._slope * self._running)
-        share = truth.prompt_seconds / left
-        variance = truth.ending_scatter / np.maximum(1.0, ended * serving)
-        variance += truth.prompt_scatter * share * share * admitted / serving
-        variance = np.minimum(variance, _MOST_VARIANCE)
-        return np.asarray(np.exp(np.sqrt(variance) * draw - variance / 2), dtype=np.float64)
+        taken = self._base + self._slope * running
+        # A request more on a replica ends so much more in the step.
+        half = (0.5 * self._base) * left / (taken * taken)
+        ended = np.maximum(left * running / taken, admitted)
+        single = 1 / np.maximum(ended, _NONE) + truth.prompt_seconds / left
+        variance = truth.work_variance * (1 + half) / (left * left)
+        variance += single * single * (draw.unseen + half)
+        variance = np.minimum(variance * admitted / serving, _MOST_VARIANCE)
+        return np.asarray(np.exp(np.sqrt(variance) * draw.normal - variance / 2), dtype=np.float64)
 
     def after(self, arriving: Floats) -> After:
         """What is there at the end if so much has come to each replica."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from spillway.sim.batch import BatchStep
+from spillway.sim.batch import BatchStep, Draw
 from spillway.sim.burst_flow import BurstFlow
 from spillway.sim.burst_order import FIRST_LEAVE
 from spillway.sim.fleet import Fleet
@@ -123,6 +123,7 @@ class _Engine:
         self._history.begin(rates, gauges)
         # On all ready replicas together.
         self._running, self._waiting = gauges[0].copy(), np.zeros(worlds)
+        self._scatter = setting.conditions.scatter
         self._blind = setting.conditions.burst_blind
         self._nothing = np.zeros(worlds)
         self._asked_fraction = np.zeros(worlds)
@@ -214,7 +215,7 @@ class _Engine:
         arriving = float(setting.rates[step]) * seconds
         each = arriving / serving
         running, waiting = self._running / serving, self._waiting / serving
-        draw = float(setting.scatter[step])
+        draw = Draw(float(setting.scatter[step]), setting.unseen) if self._scatter else None
         batch = BatchStep(truth, seconds, running, waiting, serving, each, draw)
         bound = self._asked_in_flight / serving
         after = None
@@ -228,7 +229,7 @@ class _Engine:
         if after is None or left is not flow.nobody:
             after = batch.after(each * (1 - left.freed))
         total = after.running + after.waiting
-        in_time = scattered(truth, (running + waiting + total) / 2, serving, bound)
+        in_time = self._in_time(truth, running + waiting, total, bound)
         attained = arriving * (1 - left.requests) * in_time
         self._running, self._waiting = after.running * serving, after.waiting * serving
         totals.cloud += left.sent
@@ -250,6 +251,16 @@ class _Engine:
                 attained=attained + left.attained,
                 usd=left.usd,
             )
+
+    def _in_time(
+        self, truth: ReplicaTruth, before: Floats, after: Floats, bound: Floats
+    ) -> Floats:
+        """Share of what stays in a step that meets both targets."""
+        if not self._scatter:
+            return scattered(truth, (before + after) / 2, self._serving, bound)
+        # The way itself scatters.
+        both = np.interp(np.stack((before, after)), truth.in_flight, truth.attained_exactly)
+        return np.asarray(both.mean(axis=0), dtype=np.float64)
 
     def _freed(
         self, batch: BatchStep, each: Floats, bound: Floats

@@ -79,9 +79,8 @@ class ReplicaTruth:
         prompt_seconds: E[w]: what computing a prompt adds to the steps that do it.
         prompt_tokens_computed: Mean, cached ones left out.
         step_tokens: Most tokens of a step, prompts and decodes together.
-        prompt_scatter: Variance of w over its squared mean.
-        ending_scatter: Variance of the requests that end in a while, over their mean, that is the
-            output lengths' doing: 0 where all are alike, 1 where they are exponential.
+        work_variance: Variance of the seconds that a request takes for itself, prompt and answer
+            (`gpu_seconds`).
         in_flight: n of the tables of attainment, from 0, ascending; shape (points,).
         attained_exactly: Share of requests that meet both targets where n stays what it is.
         attained: The same with n scattered about its mean, in the pool of the size given.
@@ -102,8 +101,7 @@ class ReplicaTruth:
     prompt_seconds: float
     prompt_tokens_computed: float
     step_tokens: float
-    prompt_scatter: float
-    ending_scatter: float
+    work_variance: float
     in_flight: Floats
     attained_exactly: Floats
     attained: Floats
@@ -204,7 +202,6 @@ def replica_truth(
     output = float(lengths.output_tokens.mean())
     mix = _mix(profile, lengths)
     decode = profile.per_sequence_seconds + profile.per_context_token_seconds * mix.context
-    answers = _relative_variance(lengths.output_tokens.astype(np.float64))
     per_request = decode + float(mix.prefill.mean()) / output
     most = max(
         1.0,
@@ -231,8 +228,7 @@ def replica_truth(
         prompt_seconds=float(mix.prefill.mean()),
         prompt_tokens_computed=float(mix.computed.mean()),
         step_tokens=float(profile.max_num_batched_tokens),
-        prompt_scatter=_relative_variance(mix.prefill),
-        ending_scatter=2 * answers / (1 + answers),
+        work_variance=float(gpu_seconds(profile, lengths).var()),
         in_flight=np.concatenate(
             (
                 np.linspace(0.0, most, _POINTS, endpoint=False),
@@ -256,11 +252,6 @@ def _context_read(lengths: Lengths) -> Floats:
     """Tokens of context that all decode steps of a request read together."""
     output = lengths.output_tokens.astype(np.float64)
     return np.asarray((output - 1) * (lengths.prompt_tokens + output / 2), dtype=np.float64)
-
-
-def _relative_variance(values: Floats) -> float:
-    mean = float(values.mean())
-    return float(values.var()) / mean**2 if mean > 0 else 0.0
 
 
 def _mix(profile: ReplicaProfile, lengths: Lengths) -> _Mix:
