@@ -32,6 +32,8 @@ _NONE: Final = 1e-12
 #: Most that the variance of the logarithm of a step's pace is taken to be: where less than a
 #: request ends in a step the normal approximation means nothing.
 _MOST_VARIANCE: Final = 1.0
+#: -zeta(1/2) / sqrt(2 pi).
+_OVERSHOOT: Final = 0.5826
 
 
 class After(NamedTuple):
@@ -48,69 +50,87 @@ class After(NamedTuple):
     finished: Floats
 
 
-class Draw(NamedTuple):
-    """How a step scatters.
+class Batch:
+    """Replicas of K pools: what is on one of each, and what a step makes of it."""
 
-    Attributes:
-        normal: Of a standard normal distribution.
-        unseen: Share of the variance of arrivals within the step that the load does not show.
-    """
-
-    normal: float
-    unseen: float
-
-
-class BatchStep:
-    """A step that begins with so many on each replica, whatever arrives in it."""
-
-    def __init__(
-        self,
-        truth: ReplicaTruth,
-        seconds: float,
-        running: Floats,
-        waiting: Floats,
-        serving: Floats,
-        arriving: Floats,
-        draw: Draw | None,
-    ) -> None:
+    def __init__(self, truth: ReplicaTruth, seconds: float, unseen: float | None) -> None:
         """Set up.
 
         Args:
             truth: The replica.
-            seconds: Length of the step.
+            seconds: Length of a step.
+            unseen: Share of the variance of a step's arrivals that the load does not show; None:
+                nothing scatters.
+        """
+        self._truth, self._seconds, self._unseen = truth, seconds, unseen
+        self._base = truth.output_tokens * truth.base_seconds
+        self._slope = max(_NONE, truth.output_tokens * truth.decode_seconds)
+        # Prompts that a step has room for, and how many fewer for each request that decodes.
+        self._room = truth.step_tokens / max(_NONE, truth.prompt_tokens_computed)
+        self._taken = 1 / max(_NONE, truth.prompt_tokens_computed)
+        self._always = float(self._most_admitted(np.array([truth.max_concurrency]))[0])
+        self._running = self._waiting = self._wanted = self._most = np.zeros(0)
+        self._pace: Floats | float = 1.0
+
+    def begin(
+        self, running: Floats, waiting: Floats, serving: Floats, arriving: Floats, draw: float
+    ) -> None:
+        """Begin a step.
+
+        Args:
             running: In the batch of a replica; shape (K,) like what follows.
             waiting: On a replica, not in the batch yet.
             serving: Ready replicas.
             arriving: What comes to a replica where nothing leaves.
-            draw: How this step scatters; None: not at all.
+            draw: The step's, of a standard normal distribution.
         """
-        self._truth, self._seconds = truth, seconds
         self._running, self._waiting = running, waiting
-        self._base = truth.output_tokens * truth.base_seconds
-        self._slope = max(_NONE, truth.output_tokens * truth.decode_seconds)
-        # Prompts for which the decodes of a step leave tokens.
-        room = np.maximum(0.0, truth.step_tokens - running) / max(
-            _NONE, truth.prompt_tokens_computed
-        )
-        decode = truth.base_seconds + truth.decode_seconds * running
-        self._most = seconds * room / (decode + truth.prompt_seconds * room)
-        self._pace: Floats | float = 1.0
-        if draw is not None:
-            self._pace = self._scattered(np.minimum(waiting + arriving, self._most), serving, draw)
+        self._wanted = wanted = waiting + arriving
+        if float(wanted.max()) > self._always or float(running.max()) > self._truth.max_concurrency:
+            self._most = self._most_admitted(running)
+            wanted = np.minimum(wanted, self._most)
+        else:
+            self._most = wanted
+        if self._unseen is not None:
+            self._pace = self._scattered(wanted, serving, draw, self._unseen)
 
-    def _scattered(self, admitted: Floats, serving: Floats, draw: Draw) -> Floats:
-        """What ends in the step, over its mean."""
+    def _most_admitted(self, running: Floats) -> Floats:
+        """Requests for which the decodes of the step's batches leave tokens."""
+        truth = self._truth
+        room = np.maximum(0.0, self._room - self._taken * running)
+        decode = truth.base_seconds + truth.decode_seconds * running
+        return np.asarray(self._seconds * room / (decode + truth.prompt_seconds * room))
+
+    def _scattered(
+        self, admitted: Floats, serving: Floats, draw: float, unseen: float
+    ) -> Floats:
+        """What ends in the step, over its mean; in place, because it is a good part of a step."""
         truth, running = self._truth, self._running
         left = self._seconds - truth.prompt_seconds * admitted
         taken = self._base + self._slope * running
-        # A request more on a replica ends so much more in the step.
-        half = (0.5 * self._base) * left / (taken * taken)
-        ended = np.maximum(left * running / taken, admitted)
-        single = 1 / np.maximum(ended, _NONE) + truth.prompt_seconds / left
-        variance = truth.work_variance * (1 + half) / (left * left)
-        variance += single * single * (draw.unseen + half)
-        variance = np.minimum(variance * admitted / serving, _MOST_VARIANCE)
-        return np.asarray(np.exp(np.sqrt(variance) * draw.normal - variance / 2), dtype=np.float64)
+        # Half of: a request more on a replica ends so much more in the step.
+        half = left / taken
+        half /= taken
+        half *= 0.5 * self._base
+        # Seconds of the batch that a request takes by being there: those until one ends, and those
+        # of its prompt.
+        variance = taken / np.maximum(running, _NONE)
+        variance += truth.prompt_seconds
+        variance *= variance
+        variance *= half + unseen
+        half += 1.0
+        half *= truth.work_variance
+        variance += half
+        left *= left
+        left *= serving
+        variance *= admitted
+        variance /= left
+        np.minimum(variance, _MOST_VARIANCE, out=variance)
+        pace = np.sqrt(variance)
+        pace *= draw
+        variance *= 0.5
+        pace -= variance
+        return np.asarray(np.exp(pace, out=pace))
 
     def after(self, arriving: Floats) -> After:
         """What is there at the end if so much has come to each replica."""
@@ -129,6 +149,23 @@ class BatchStep:
             offered = self._running + admitted
             running = np.where(full, np.maximum(0.0, offered - ended), running)
         return After(running, wanted - admitted, offered - running)
+
+    def excursion(self, serving: Floats) -> Floats:
+        """How far n, seen at the ends of steps alone, passes a bound that holds at all times.
+
+        A walk that is looked at now and then is kept below a bound as a steady one is by a bound
+        that is lower by 0.5826 standard deviations of a step (Broadie, Glasserman and Kou 1997).
+        """
+        truth, running = self._truth, self._running
+        if self._unseen is None:
+            return np.zeros_like(running)
+        admitted = np.minimum(self._wanted, self._most)
+        left = self._seconds - truth.prompt_seconds * admitted
+        taken = self._base + self._slope * running
+        each = truth.prompt_seconds + taken / np.maximum(running, _NONE)
+        variance = (truth.work_variance + each * each) * admitted / serving
+        ends = left * self._base / (taken * taken)
+        return np.asarray(_OVERSHOOT * np.sqrt(variance) * running / (taken * (1 + ends)))
 
     def leaving(self, arriving: Floats, first: Floats, window: Floats, total: Floats) -> Floats:
         """The share of the arrivals that leaves where it rises from none to all within a window.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from spillway.sim.batch import BatchStep, Draw
+from spillway.sim.batch import Batch
 from spillway.sim.burst_flow import BurstFlow
 from spillway.sim.burst_order import FIRST_LEAVE
 from spillway.sim.fleet import Fleet
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 STEP_SECONDS: Final = 5.0
 #: Requests on a replica within which a bound without a window lets go.
 _SHARP: Final = 1e-6
+#: Below this share of its bound n does not pass it within a step.
+_NEAR: Final = 0.5
 #: Stands for no bound on requests in flight.
 _UNBOUNDED: Final = 1e12
 #: Stands for no replica in a division: whatever arrives there waits.
@@ -124,6 +126,10 @@ class _Engine:
         # On all ready replicas together.
         self._running, self._waiting = gauges[0].copy(), np.zeros(worlds)
         self._scatter = setting.conditions.scatter
+        unseen = setting.unseen if self._scatter else None
+        self._batches = [
+            Batch(phase.truth, setting.step_seconds, unseen) for phase in setting.phases
+        ]
         self._blind = setting.conditions.burst_blind
         self._nothing = np.zeros(worlds)
         self._asked_fraction = np.zeros(worlds)
@@ -211,12 +217,12 @@ class _Engine:
     def _move(self, step: int, phase: Phase) -> None:
         """What arrives, leaves and is finished within a step."""
         setting, flow, truth, totals = self._setting, self._flow, phase.truth, self._totals
-        seconds, serving = setting.step_seconds, self._serving
-        arriving = float(setting.rates[step]) * seconds
+        serving = self._serving
+        arriving = float(setting.rates[step]) * setting.step_seconds
         each = arriving / serving
         running, waiting = self._running / serving, self._waiting / serving
-        draw = Draw(float(setting.scatter[step]), setting.unseen) if self._scatter else None
-        batch = BatchStep(truth, seconds, running, waiting, serving, each, draw)
+        batch = self._batches[setting.phase_of[step]]
+        batch.begin(running, waiting, serving, each, float(setting.scatter[step]))
         bound = self._asked_in_flight / serving
         after = None
         if self._actuator is BurstActuator.NONE or arriving == 0:
@@ -259,11 +265,11 @@ class _Engine:
         if not self._scatter:
             return scattered(truth, (before + after) / 2, self._serving, bound)
         # The way itself scatters.
-        both = np.interp(np.stack((before, after)), truth.in_flight, truth.attained_exactly)
-        return np.asarray(both.mean(axis=0), dtype=np.float64)
+        n, share = truth.in_flight, truth.attained_exactly
+        return np.asarray((np.interp(before, n, share) + np.interp(after, n, share)) / 2)
 
     def _freed(
-        self, batch: BatchStep, each: Floats, bound: Floats
+        self, batch: Batch, each: Floats, bound: Floats
     ) -> tuple[After, Floats, Floats]:
         """What is there if nothing leaves, the share of GPU time that the bound sends away, n's.
 
@@ -273,9 +279,13 @@ class _Engine:
         first = bound if self._blind else FIRST_LEAVE * bound
         after = batch.after(each)
         total = after.running + after.waiting
+        if not (total > _NEAR * first).any():
+            return after, self._nothing, first
+        window = bound - first + _SHARP
+        first = first - batch.excursion(self._serving)
         if not (total > first).any():
             return after, self._nothing, first
-        return after, batch.leaving(each, first, bound - first + _SHARP, total), first
+        return after, batch.leaving(each, first, window, total), first
 
     def _sample(
         self,
