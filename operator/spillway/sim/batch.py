@@ -2,14 +2,19 @@
 
 Requests that wait are taken into the batch as far as its token budget goes, and their prompts take
 their time at once: the share rho = a E[w] / dt of a step of dt seconds in which a are taken in.
-What is left goes to those that decode, n of them on a replica in steps of d(n) = c0 + (c1 + c2 X) n,
-so dt (1 - rho) n / (E[O] d(n)) end. At a rate that lasts this is the r(n) of `spillway.sim.truth`;
-after a change it is not: a surge of arrivals slows down what is there before there is more of it,
-and when less arrives the batch empties faster than r(n) says.
+What is left goes to those that decode, n of them on a replica in steps of
+d(n) = c0 + (c1 + c2 X) n, so dt (1 - rho) n / (E[O] d(n)) end. At a rate that lasts this is the
+r(n) of `spillway.sim.truth`; after a change it is not: a surge of arrivals slows down what is there
+before there is more of it, and when less arrives the batch empties faster than r(n) says.
 
-Single lengths scatter, so that more or less ends in a step than on average: by the variance of the
-prompts that are computed in it, and of the answers that end in it. The draw is the step's, so that
-every world meets the same.
+Single requests scatter, so that more or less ends in a step than on average. Near a state that
+lasts n is then an Ornstein-Uhlenbeck process. It returns at theta = (1 - rho) c0 / (E[O] d^2) and
+is moved by a request more by 1 + r E[w] / (1 - rho), and by a second of work more by r / (1 - rho):
+with the variance of the work of those that come, by which single lengths differ, and with that of
+the moments at which they come, as far as the load does not show it. An implicit step of
+x = theta dt damps what comes within it by 1 / (1 + x); the variance is raised by 1 + x / 2 for what
+that takes off too much, so that n scatters in the end as the process does. The draw is the step's,
+so that every world meets the same.
 
 The step is taken implicitly, which has a closed form (a quadratic) and is stable for any length.
 """
@@ -101,9 +106,7 @@ class Batch:
         decode = truth.base_seconds + truth.decode_seconds * running
         return np.asarray(self._seconds * room / (decode + truth.prompt_seconds * room))
 
-    def _scattered(
-        self, admitted: Floats, serving: Floats, draw: float, unseen: float
-    ) -> Floats:
+    def _scattered(self, admitted: Floats, serving: Floats, draw: float, unseen: float) -> Floats:
         """What ends in the step, over its mean; in place, because it is a good part of a step."""
         truth, running = self._truth, self._running
         left = self._seconds - truth.prompt_seconds * admitted
@@ -139,7 +142,8 @@ class Batch:
         admitted = np.minimum(wanted, self._most)
         offered = self._running + admitted
         left = (self._seconds - truth.prompt_seconds * admitted) * self._pace
-        running = _root(self._slope, self._base + left - offered * self._slope, self._base * offered)
+        slope = self._base + left - offered * self._slope
+        running = _root(self._slope, slope, self._base * offered)
         if (running > truth.max_concurrency).any():
             full = running > truth.max_concurrency
             ended = self._seconds * truth.max_requests_per_second * self._pace

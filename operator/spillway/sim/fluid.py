@@ -258,9 +258,7 @@ class _Engine:
                 usd=left.usd,
             )
 
-    def _in_time(
-        self, truth: ReplicaTruth, before: Floats, after: Floats, bound: Floats
-    ) -> Floats:
+    def _in_time(self, truth: ReplicaTruth, before: Floats, after: Floats, bound: Floats) -> Floats:
         """Share of what stays in a step that meets both targets."""
         if not self._scatter:
             return scattered(truth, (before + after) / 2, self._serving, bound)
@@ -268,9 +266,7 @@ class _Engine:
         n, share = truth.in_flight, truth.attained_exactly
         return np.asarray((np.interp(before, n, share) + np.interp(after, n, share)) / 2)
 
-    def _freed(
-        self, batch: Batch, each: Floats, bound: Floats
-    ) -> tuple[After, Floats, Floats]:
+    def _freed(self, batch: Batch, each: Floats, bound: Floats) -> tuple[After, Floats, Floats]:
         """What is there if nothing leaves, the share of GPU time that the bound sends away, n's.
 
         A router that chooses lets the share rise from none at `FIRST_LEAVE` of the bound to all at

@@ -74,7 +74,8 @@ class Setting:
         start_steps: Steps from creation to Ready for replicas created in a step; at least 1; shape
             (steps, STARTS).
         scatter: What single requests do to a step, in standard deviations; shape (steps,).
-        unseen: Share of the variance of a step's arrivals that the trace's bins are too long to show.
+        unseen: Share of the variance of a step's arrivals that bins of the trace's length can't
+            show.
         initial_replicas: Ready when the run begins, whoever scales it.
         told: What scalers are told; how requests leave is for the engine to add.
     """
