@@ -1,10 +1,10 @@
 """The fluid engine: load as a flow, K configurations of a scaler at once, hours in milliseconds.
 
 A world's state is what is in flight on its ready replicas, kept level by the router. In a step the
-flow in is what arrives less what leaves for the API, the flow out what `spillway.sim.truth` says of
-so many in flight; the step is taken implicitly, which has a closed form and is stable for any
-length. Requests are counted in mean ones: where the router chooses which ones leave, those that
-leave are more or fewer than the GPU time that they free.
+flow in is what arrives less what leaves for the API, the flow out what the batches of
+`spillway.sim.batch` end, single requests' scatter among it. Requests are counted in mean ones:
+where the router chooses which ones leave, those that leave are more or fewer than the GPU time that
+they free.
 
 What it leaves out, and where it parts from `spillway.sim.request_level`: docs/design/simulation.md.
 """
