@@ -1,11 +1,15 @@
 """Speed of both engines over real time, and how far they agree; a made-up day of chat traffic.
 
-Run: python bench/bench_simulator.py [--hours H] [--rate R]
+Run: python bench/bench_simulator.py [--hours H] [--rate R] [--draws N] [--jobs N] [--agreement]
 
 Speeds are seconds of trace over seconds of CPU of this process. Goals: the fluid engine with
 Spillway's whole core 20,000, the request-level engine 100 at 100 requests/s; both agree on cost
 within 2 % and on attainment within 1 point where queueing is light; `spillway simulate` without
 arguments within 20 s.
+
+Single requests are drawn several times for the same load, because half an hour of burst is a few
+events; both engines get the same draws, and what is compared are means over them. The fluid
+engine scatters by its own seed, and runs with several for each draw.
 """
 
 from __future__ import annotations
@@ -13,7 +17,8 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from dataclasses import replace
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -42,6 +47,8 @@ CONFIGURATIONS = 100
 COMMAND_REPLICAS = 10.0
 #: Queueing is light where replicas are given less of what they serve within the targets.
 BUSY_SHARE = 0.9
+#: Seeds of the fluid engine for each draw of requests; they cost next to nothing.
+FLUID_DRAWS = 8
 #: An API that costs so many times as much is used less, so that replicas are seldom full.
 DEAR_TIMES = 4.0
 
@@ -82,9 +89,9 @@ def day(hours: float, rate: float) -> Trace:
     return Trace("day", "made up", BIN_SECONDS, rate * shape * noise, lengths)
 
 
-def with_requests(load: Trace) -> Trace:
+def with_requests(load: Trace, seed: int) -> Trace:
     """The same with its single requests, in bins that show how they scatter."""
-    requests = load.sampled(SEED)
+    requests = load.sampled(seed)
     count = int(load.seconds / ENGINE_BIN_SECONDS)
     bins = np.bincount((requests.arrived_at // ENGINE_BIN_SECONDS).astype(int), minlength=count)
     rates = bins[:count] / ENGINE_BIN_SECONDS
@@ -98,9 +105,9 @@ def timed(run: Callable[[], list[Result]]) -> tuple[Result, float]:
     return result, time.process_time() - begin
 
 
-def speeds(load: Trace, conditions: Conditions) -> None:
+def speeds(load: Trace, world: Conditions) -> None:
     """Print how fast the fluid engine is."""
-    setting = setting_of(load, conditions, fluid.STEP_SECONDS)
+    setting = setting_of(load, world, fluid.STEP_SECONDS)
     cases: list[tuple[str, Scaler]] = [
         ("static, 1 configuration", Static(10)),
         (f"static, {CONFIGURATIONS} configurations", Static(10, CONFIGURATIONS)),
@@ -131,47 +138,93 @@ def busy(result: Result) -> float:
     return float((given > BUSY_SHARE * taken).mean())
 
 
-def agreement(load: Trace, conditions: Conditions) -> None:
-    """Print both engines side by side, and how often queueing was not light."""
-    told = setting_of(load, conditions, fluid.STEP_SECONDS).told
-    enough = int(np.ceil(1.5 * load.mean_per_second / told.requests_per_second)) + 1
-    api = conditions.api
-    dear = replace(
-        conditions,
-        api=replace(
-            api,
-            input_usd_per_million=DEAR_TIMES * api.input_usd_per_million,
-            output_usd_per_million=DEAR_TIMES * api.output_usd_per_million,
-        ),
-    )
-    cases: list[tuple[str, Callable[[], Scaler], BurstActuator, Conditions]] = [
-        (f"static {enough}", lambda: Static(enough), BurstActuator.NONE, conditions),
-        *(("spillway", SpillwayScaler, actuator, conditions) for actuator in BurstActuator),
-        *(
-            ("spillway, dear API", SpillwayScaler, actuator, dear)
-            for actuator in (BurstActuator.FRACTION, BurstActuator.ADMISSION)
-        ),
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A scaler in a world."""
+
+    scaler: str
+    actuator: BurstActuator
+    dear: float = 1.0
+
+
+CASES = (
+    Case("static", BurstActuator.NONE),
+    *(Case("spillway", actuator) for actuator in BurstActuator),
+    Case("spillway", BurstActuator.FRACTION, DEAR_TIMES),
+    Case("spillway", BurstActuator.ADMISSION, DEAR_TIMES),
+)
+
+
+def both(case: Case, draw: int, hours: float, rate: float) -> tuple[list[Result], Result, float]:
+    """The fluid engine's results, the request-level one's, and the CPU seconds of the latter."""
+    load = with_requests(day(hours, rate), SEED + draw)
+    world = conditions(seed=draw)
+    dear = {
+        name: case.dear * getattr(world.api, name)
+        for name in ("input_usd_per_million", "output_usd_per_million")
+    }
+    world = replace(world, api=replace(world.api, **dear))
+    told = setting_of(load, world, fluid.STEP_SECONDS).told
+
+    def scaler() -> Scaler:
+        if case.scaler == "spillway":
+            return SpillwayScaler()
+        return Static(int(np.ceil(1.5 * load.mean_per_second / told.requests_per_second)) + 1)
+
+    smooth = [
+        fluid.run(load, replace(world, seed=draw + other), scaler(), case.actuator)[0]
+        for other in range(FLUID_DRAWS)
     ]
-    for name, make, actuator, world in cases:
-        smooth, _ = timed(partial(fluid.run, load, world, make(), actuator, record=0))
-        exact, seconds = timed(partial(request_level.run, load, world, make(), actuator, record=0))
-        print(
-            f"request-level, {name:18} {actuator:9} {load.seconds / seconds:6,.0f} x real time   "
-            f"${exact.usd:8.2f} (API ${exact.api_usd:6.2f}) attained {exact.attainment:7.2%}, busy "
-            f"{busy(exact):4.0%} | fluid ${smooth.usd:8.2f} (API ${smooth.api_usd:6.2f}) "
-            f"{smooth.attainment:7.2%} | cost {smooth.usd / exact.usd - 1:+.2%}, attainment "
-            f"{100 * (smooth.attainment - exact.attainment):+.2f} points",
-            flush=True,
-        )
+    run = partial(request_level.run, load, world, scaler(), case.actuator, record=0)
+    return smooth, *timed(run)
+
+
+def agreement(hours: float, rate: float, draws: int, jobs: int) -> None:
+    """Print both engines side by side, and how often queueing was not light."""
+    work = [(case, draw, hours, rate) for case in CASES for draw in range(draws)]
+    with ProcessPoolExecutor(jobs) as pool:
+        done = pool.map(both, *zip(*work, strict=True))
+        for case in CASES:
+            found = [next(done) for _ in range(draws)]
+            smooth = _Mean.of([result for each in found for result in each[0]])
+            exact = _Mean.of([each[1] for each in found])
+            apart = [100 * (_Mean.of(each[0]).usd / each[1].usd - 1) for each in found]
+            seconds = sum(each[2] for each in found)
+            print(
+                f"{case.scaler:9}{case.actuator:10}API x {case.dear:g}: request-level "
+                f"{draws * hours * 3600 / seconds:4,.0f} x real time, busy "
+                f"{np.mean([busy(each[1]) for each in found]):4.0%}, {exact} | fluid {smooth} | "
+                f"cost {100 * (smooth.usd / exact.usd - 1):+.1f} % ({min(apart):+.1f} to "
+                f"{max(apart):+.1f}), attainment "
+                f"{100 * (smooth.attainment - exact.attainment):+.2f} points",
+                flush=True,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Mean:
+    """Means over draws, in US dollars."""
+
+    usd: float
+    api_usd: float
+    attainment: float
+
+    @classmethod
+    def of(cls, results: list[Result]) -> _Mean:
+        rows = [(each.usd, each.api_usd, each.attainment) for each in results]
+        return cls(*np.mean(rows, axis=0).tolist())
+
+    def __str__(self) -> str:
+        return f"${self.usd:6.2f} (API ${self.api_usd:5.2f}) attained {self.attainment:7.2%}"
 
 
 def command() -> None:
     """Print what `spillway simulate` without arguments does, run by run."""
-    conditions = Conditions()
+    world = Conditions()
     made_up = traces.generate(traces.scenario_named("day"), seed=0)
-    load = study.scaled_to(made_up, conditions, COMMAND_REPLICAS)
+    load = study.scaled_to(made_up, world, COMMAND_REPLICAS)
     costs = []
-    for job in study.plan(conditions, study.DEFAULT_RIVALS):
+    for job in study.plan(world, study.DEFAULT_RIVALS):
         begin = time.process_time()
         study.work(job, load, load)
         costs.append(time.process_time() - begin)
@@ -182,16 +235,24 @@ def command() -> None:
     )
 
 
+def conditions(seed: int = 0) -> Conditions:
+    """The world of all but the command."""
+    return Conditions(floor=2, max=100, seed=seed)
+
+
 def main() -> None:
     """Print speed and agreement."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--hours", type=float, default=2.0, help="of the request-level runs")
+    parser.add_argument("--hours", type=float, default=0.5, help="of the request-level runs")
     parser.add_argument("--rate", type=float, default=100.0, help="mean requests per second")
+    parser.add_argument("--draws", type=int, default=3, help="of single requests, for each case")
+    parser.add_argument("--jobs", type=int, default=2, help="processes for the request-level runs")
+    parser.add_argument("--agreement", action="store_true", help="leave out the speeds")
     options = parser.parse_args()
-    conditions = Conditions(floor=2, max=100)
-    speeds(day(24.0, options.rate), conditions)
-    command()
-    agreement(with_requests(day(options.hours, options.rate)), conditions)
+    if not options.agreement:
+        speeds(day(24.0, options.rate), conditions())
+        command()
+    agreement(options.hours, options.rate, options.draws, options.jobs)
 
 
 if __name__ == "__main__":

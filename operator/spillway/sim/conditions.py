@@ -116,6 +116,7 @@ class Conditions:
         changes: What happens on the way.
         burst_blind: Which requests leave is chosen at random rather than by price a GPU-second.
         gpu_gauge: What the GPU utilisation that scalers see stands for.
+        scatter: Whether single requests scatter in the fluid engine; else it is a mere flow.
         seed: Of everything random.
     """
 
@@ -134,6 +135,7 @@ class Conditions:
     changes: tuple[Change, ...] = ()
     burst_blind: bool = False
     gpu_gauge: GpuGauge = GpuGauge.LOAD
+    scatter: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -1,10 +1,10 @@
 """The fluid engine: load as a flow, K configurations of a scaler at once, hours in milliseconds.
 
 A world's state is what is in flight on its ready replicas, kept level by the router. In a step the
-flow in is what arrives less what leaves for the API, the flow out what `spillway.sim.truth` says of
-so many in flight; the step is taken implicitly, which has a closed form and is stable for any
-length. Requests are counted in mean ones: where the router chooses which ones leave, those that
-leave are more or fewer than the GPU time that they free.
+flow in is what arrives less what leaves for the API, the flow out what the batches of
+`spillway.sim.batch` end, single requests' scatter among it. Requests are counted in mean ones:
+where the router chooses which ones leave, those that leave are more or fewer than the GPU time that
+they free.
 
 What it leaves out, and where it parts from `spillway.sim.request_level`: docs/design/simulation.md.
 """
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from spillway.sim.batch import Batch
 from spillway.sim.burst_flow import BurstFlow
 from spillway.sim.burst_order import FIRST_LEAVE
 from spillway.sim.fleet import Fleet
@@ -31,6 +32,7 @@ from spillway.sim.truth import scattered
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from spillway.sim.batch import After
     from spillway.sim.conditions import Conditions
     from spillway.sim.scaler import Asked, Scaler
     from spillway.sim.setting import Phase, Setting
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
 STEP_SECONDS: Final = 5.0
 #: Requests on a replica within which a bound without a window lets go.
 _SHARP: Final = 1e-6
+#: Below this share of its bound n does not pass it within a step.
+_NEAR: Final = 0.5
 #: Stands for no bound on requests in flight.
 _UNBOUNDED: Final = 1e12
 #: Stands for no replica in a division: whatever arrives there waits.
@@ -119,7 +123,13 @@ class _Engine:
         self._serving = self._fleet.ready.astype(np.float64)
         rates, gauges = steady(setting, self._serving)
         self._history.begin(rates, gauges)
-        self._in_flight = gauges[0].copy()
+        # On all ready replicas together.
+        self._running, self._waiting = gauges[0].copy(), np.zeros(worlds)
+        self._scatter = setting.conditions.scatter
+        unseen = setting.unseen if self._scatter else None
+        self._batches = [
+            Batch(phase.truth, setting.step_seconds, unseen) for phase in setting.phases
+        ]
         self._blind = setting.conditions.burst_blind
         self._nothing = np.zeros(worlds)
         self._asked_fraction = np.zeros(worlds)
@@ -183,7 +193,9 @@ class _Engine:
         drained = fleet.ask(asked.replicas, step, schedulable=phase.schedulable)
         if drained.any():
             # They take what they have along and finish it.
-            self._in_flight *= 1 - drained / np.maximum(1, serving)
+            kept = 1 - drained / np.maximum(1, serving)
+            self._running *= kept
+            self._waiting *= kept
         self._asked_fraction = asked.fraction
         if self._actuator is BurstActuator.ADMISSION:
             self._asked_in_flight = np.minimum(asked.admit_in_flight, _UNBOUNDED)
@@ -197,17 +209,20 @@ class _Engine:
         lost = fleet.interrupt(
             step, int(self._setting.interrupted[step]), schedulable=phase.schedulable
         )
-        moved = self._in_flight * lost / np.maximum(1, before)
-        each = self._in_flight / np.maximum(1, before)
+        each = (self._running + self._waiting) / np.maximum(1, before)
+        moved = each * lost
         truth = phase.truth
         self._totals.attained -= moved * scattered(truth, each, before.astype(np.float64), math.inf)
 
     def _move(self, step: int, phase: Phase) -> None:
         """What arrives, leaves and is finished within a step."""
         setting, flow, truth, totals = self._setting, self._flow, phase.truth, self._totals
-        seconds, serving = setting.step_seconds, self._serving
-        arriving = float(setting.rates[step]) * seconds
-        before = self._in_flight / serving
+        serving = self._serving
+        arriving = float(setting.rates[step]) * setting.step_seconds
+        each = arriving / serving
+        running, waiting = self._running / serving, self._waiting / serving
+        batch = self._batches[setting.phase_of[step]]
+        batch.begin(running, waiting, serving, each, float(setting.scatter[step]))
         bound = self._asked_in_flight / serving
         after = None
         if self._actuator is BurstActuator.NONE or arriving == 0:
@@ -215,21 +230,20 @@ class _Engine:
         elif self._actuator is BurstActuator.FRACTION:
             left = flow.share(phase, arriving, self._asked_fraction)
         else:
-            after, freed, bound = self._freed(truth, before, arriving, bound)
+            after, freed, bound = self._freed(batch, each, bound)
             left = flow.freeing(phase, arriving, freed)
-        offered = before + arriving * (1 - left.freed) / serving
         if after is None or left is not flow.nobody:
-            after = _in_flight_after(truth, offered, seconds)
-        in_time = scattered(truth, (before + after) / 2, serving, bound)
+            after = batch.after(each * (1 - left.freed))
+        total = after.running + after.waiting
+        in_time = self._in_time(truth, running + waiting, total, bound)
         attained = arriving * (1 - left.requests) * in_time
-        self._in_flight = after * serving
+        self._running, self._waiting = after.running * serving, after.waiting * serving
         totals.cloud += left.sent
         totals.lost += left.lost
         totals.attained += attained + left.attained
         totals.api_usd += left.usd
         totals.billed_steps += self._fleet.billed
-        finished = (offered - after) * serving
-        sample = self._sample(step, truth, arriving, left.sent, finished, after)
+        sample = self._sample(step, truth, arriving, left.sent, after)
         sample[Row.COUNTED] += arriving * (1 - left.requests)
         sample[Row.ATTAINED] += attained
         if self._recorder is not None:
@@ -244,26 +258,30 @@ class _Engine:
                 usd=left.usd,
             )
 
-    def _freed(
-        self, truth: ReplicaTruth, before: Floats, arriving: float, bound: Floats
-    ) -> tuple[Floats, Floats, Floats]:
-        """What n is if nothing leaves, the share of GPU time that the bound sends away, n's bound.
+    def _in_time(self, truth: ReplicaTruth, before: Floats, after: Floats, bound: Floats) -> Floats:
+        """Share of what stays in a step that meets both targets."""
+        if not self._scatter:
+            return scattered(truth, (before + after) / 2, self._serving, bound)
+        # The way itself scatters.
+        n, share = truth.in_flight, truth.attained_exactly
+        return np.asarray((np.interp(before, n, share) + np.interp(after, n, share)) / 2)
+
+    def _freed(self, batch: Batch, each: Floats, bound: Floats) -> tuple[After, Floats, Floats]:
+        """What is there if nothing leaves, the share of GPU time that the bound sends away, n's.
 
         A router that chooses lets the share rise from none at `FIRST_LEAVE` of the bound to all at
         the bound; one that does not lets everything in below the bound and nothing at it.
         """
-        serving, seconds = self._serving, self._setting.step_seconds
-        offered = before + arriving / serving
         first = bound if self._blind else FIRST_LEAVE * bound
-        after = _in_flight_after(truth, offered, seconds)
-        if not (after > first).any():
+        after = batch.after(each)
+        total = after.running + after.waiting
+        if not (total > _NEAR * first).any():
             return after, self._nothing, first
         window = bound - first + _SHARP
-        # Within the window the share that leaves is (n - first) / window, which is linear in n.
-        leaving = arriving / serving / window
-        within = _in_flight_after(truth, offered + leaving * first, seconds, 1 + leaving)
-        share = np.where(after > first, (within - first) / window, 0.0)
-        return after, np.clip(share, 0.0, 1.0), first
+        first = first - batch.excursion(self._serving)
+        if not (total > first).any():
+            return after, self._nothing, first
+        return after, batch.leaving(each, first, window, total), first
 
     def _sample(
         self,
@@ -271,14 +289,14 @@ class _Engine:
         truth: ReplicaTruth,
         arriving: float,
         sent: Floats,
-        finished: Floats,
-        each: Floats,
+        after: After,
     ) -> Floats:
         """Fill in what a metrics store will know of this step, attainment apart."""
         sample = self._history.next_sample(step)
-        running = np.minimum(each, truth.max_concurrency)
+        running = after.running
         busy = 1 - np.exp(-running)
         serving = self._fleet.ready
+        finished = after.finished * self._serving
         sample[Row.ARRIVALS] += arriving
         sample[Row.CLOUD] += sent
         sample[Row.COMPLETIONS] += finished
@@ -288,24 +306,7 @@ class _Engine:
         step_seconds = truth.base_seconds + truth.per_request_seconds * running
         sample[Row.STEPS] += serving * busy * self._setting.step_seconds / step_seconds
         sample[Row.RUNNING] = running * serving
-        sample[Row.WAITING] = (each - running) * self._serving
+        sample[Row.WAITING] = self._waiting
         sample[Row.KV_USAGE] = np.minimum(1.0, running * truth.kv_share_per_request)
         sample[Row.GPU_UTILIZATION] = gpu_gauge(self._setting, truth, running, busy)
         return sample
-
-
-def _in_flight_after(
-    truth: ReplicaTruth, offered: Floats, seconds: float, weight: Floats | float = 1.0
-) -> Floats:
-    """In flight on a replica at the end of a step: the n with weight n + seconds r(n) = offered.
-
-    With r(n) = n / (O (c0 + k n)) that is a quadratic; above the engine's bounds r is constant.
-    """
-    base = truth.output_tokens * truth.base_seconds
-    slope = truth.output_tokens * truth.per_request_seconds
-    half = (weight * base + seconds - offered * slope) / 2
-    # The positive root, in the form that does not cancel for either sign.
-    root = np.sqrt(half * half + weight * (slope * base) * offered) + np.abs(half)
-    free = np.where(half > 0, base * offered / root, root / (weight * slope))
-    queued = (offered - seconds * truth.max_requests_per_second) / weight
-    return np.asarray(np.where(free > truth.max_concurrency, queued, free), dtype=np.float64)

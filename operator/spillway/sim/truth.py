@@ -75,6 +75,12 @@ class ReplicaTruth:
         output_tokens: E[O].
         kv_share_per_request: Share of the KV cache that a running request holds.
         prefill_seconds: Mean time to compute a prompt on an idle replica.
+        decode_seconds: What a request that decodes adds to a step, prompts left out: c1 + c2 X.
+        prompt_seconds: E[w]: what computing a prompt adds to the steps that do it.
+        prompt_tokens_computed: Mean, cached ones left out.
+        step_tokens: Most tokens of a step, prompts and decodes together.
+        work_variance: Variance of the seconds that a request takes for itself, prompt and answer
+            (`gpu_seconds`).
         in_flight: n of the tables of attainment, from 0, ascending; shape (points,).
         attained_exactly: Share of requests that meet both targets where n stays what it is.
         attained: The same with n scattered about its mean, in the pool of the size given.
@@ -91,6 +97,11 @@ class ReplicaTruth:
     output_tokens: float
     kv_share_per_request: float
     prefill_seconds: float
+    decode_seconds: float
+    prompt_seconds: float
+    prompt_tokens_computed: float
+    step_tokens: float
+    work_variance: float
     in_flight: Floats
     attained_exactly: Floats
     attained: Floats
@@ -190,11 +201,8 @@ def replica_truth(
     """
     output = float(lengths.output_tokens.mean())
     mix = _mix(profile, lengths)
-    per_request = (
-        profile.per_sequence_seconds
-        + profile.per_context_token_seconds * mix.context
-        + float(mix.prefill.mean()) / output
-    )
+    decode = profile.per_sequence_seconds + profile.per_context_token_seconds * mix.context
+    per_request = decode + float(mix.prefill.mean()) / output
     most = max(
         1.0,
         min(
@@ -216,6 +224,11 @@ def replica_truth(
         output_tokens=output,
         kv_share_per_request=mix.held / profile.kv_capacity_tokens,
         prefill_seconds=profile.base_seconds + float(mix.prefill.mean()),
+        decode_seconds=decode,
+        prompt_seconds=float(mix.prefill.mean()),
+        prompt_tokens_computed=float(mix.computed.mean()),
+        step_tokens=float(profile.max_num_batched_tokens),
+        work_variance=float(gpu_seconds(profile, lengths).var()),
         in_flight=np.concatenate(
             (
                 np.linspace(0.0, most, _POINTS, endpoint=False),

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from spillway.sim import fluid, request_level
-from spillway.sim.conditions import Api, Change
+from spillway.sim.conditions import Api, Change, Conditions
 from spillway.sim.scaler import BurstActuator
+from spillway.sim.setting import setting_of
+from spillway.sim.spillway_scaler import SpillwayScaler
 from spillway.sim.trace import Lengths, Requests, Trace
+from spillway.sim.workload import MIXES
 from tests.unit.sim.worlds import Scripted, same_lengths, steady, trace, world
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spillway.sim.outcome import Result
 
 FREE = Api(late_share=0.0)
 
@@ -123,7 +133,7 @@ def test_both_engines_agree_where_queueing_is_light() -> None:
     prompt = np.maximum(1, rng.lognormal(6.0, 0.8, 2000)).astype(np.int64)
     output = np.maximum(1, rng.lognormal(3.5, 0.7, 2000)).astype(np.int64)
     load = binned(trace([12, 16, 20, 24, 20, 16], lengths=Lengths.of(prompt, output)), 3)
-    conditions = world()
+    conditions = world(scatter=True)
     # Four and five replicas by turns, for what three and a half would be just enough for; a tenth
     # leaves.
     for actuator in (BurstActuator.NONE, BurstActuator.FRACTION):
@@ -142,3 +152,65 @@ def test_both_engines_agree_where_queueing_is_light() -> None:
         assert smooth.cloud_requests == pytest.approx(exact.cloud_requests, rel=0.1)
         assert smooth.usd == pytest.approx(exact.usd, rel=0.02)
         assert smooth.attainment == pytest.approx(exact.attainment, abs=0.01)
+
+
+def bursty(
+    mix: str, replicas: int, share: float, minutes: int, seed: int
+) -> tuple[Trace, Conditions]:
+    """A load of so large a share of what so many replicas of an 8B model serve within the targets.
+
+    The mixes have the moments of public traces; prompts take most of the GPU's time.
+    """
+    draw = random.Random(seed)  # noqa: S311 - not for secrets
+    rows = np.array([MIXES[mix].draw(draw) for _ in range(3000)])
+    lengths = Lengths(rows[:, 0], rows[:, 1], rows[:, 2])
+    conditions = Conditions(floor=replicas, max=replicas, seed=seed)
+    mu = setting_of(trace([15.0 * replicas], lengths=lengths), conditions, 5.0).told
+    load = trace([share * replicas * mu.requests_per_second] * minutes, lengths=lengths)
+    return binned(load, seed), conditions
+
+
+def together(results: Sequence[Result]) -> tuple[float, float, float]:
+    """Means of cost, of that the API's, and of attainment."""
+    rows = [(each.usd, each.api_usd, each.attainment) for each in results]
+    usd, api, attainment = np.mean(rows, axis=0).tolist()
+    return usd, api, attainment
+
+
+@pytest.mark.slow
+def test_both_engines_send_away_the_peaks_that_reach_a_bound() -> None:
+    # 60 % of the GPU's time are prompts, and answers last half a second. As a mere flow hardly
+    # anything would reach the bound at this load.
+    flow, smooth, exact = [], [], []
+    for seed in (1, 2):
+        load, conditions = bursty("code", 6, 0.9, 4, seed)
+        told = setting_of(load, conditions, 5.0).told
+        scaler = steady(6, admit=6 * told.concurrency)
+        still = replace(conditions, scatter=False)
+        flow += fluid.run(load, still, scaler, BurstActuator.ADMISSION)
+        smooth += fluid.run(load, conditions, scaler, BurstActuator.ADMISSION)
+        exact += request_level.run(load, conditions, scaler, BurstActuator.ADMISSION)
+    usd, api, attainment = together(exact)
+    assert api > 0.2 * usd
+    assert together(flow)[1] < 0.1 * api
+    # Two draws of four minutes; half of the API's bill would be 13 % of it all.
+    assert together(smooth)[0] == pytest.approx(usd, rel=0.1)
+    assert together(smooth)[2] == pytest.approx(attainment, abs=0.01)
+
+
+@pytest.mark.slow
+def test_both_engines_burst_alike_where_a_lagged_fraction_sends_away() -> None:
+    # Spillway's own fast loop, which sees what is in flight 15 s later, at a load of all that four
+    # replicas serve: surges fill them before it acts, and it empties them before it ends.
+    smooth, exact = [], []
+    for seed in (1, 2):
+        load, conditions = bursty("chat", 4, 1.0, 6, seed)
+        scaler = SpillwayScaler()
+        exact += request_level.run(load, conditions, scaler, BurstActuator.FRACTION)
+        for other in range(2):
+            world = replace(conditions, seed=10 * other + seed)
+            smooth += fluid.run(load, world, scaler, BurstActuator.FRACTION)
+    usd, api, attainment = together(exact)
+    assert api > 0.1 * usd
+    assert together(smooth)[0] == pytest.approx(usd, rel=0.1)
+    assert together(smooth)[2] == pytest.approx(attainment, abs=0.01)

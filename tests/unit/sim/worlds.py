@@ -47,11 +47,12 @@ def trace(
 
 
 def world(**changes: Any) -> Conditions:
-    """$3.60 a replica-hour ($0.001 a second), exactly 60 s to start, 30 s to drain."""
+    """$3.60 a replica-hour ($0.001 a second), exactly 60 s to start, 30 s to drain; a mere flow."""
     values: dict[str, Any] = {
         "profile": BY_HAND,
         "gpu_usd_per_replica_hour": 3.6,
         "lead": LeadTime(60.0, 0.0),
+        "scatter": False,
     }
     return Conditions(**(values | changes))
 

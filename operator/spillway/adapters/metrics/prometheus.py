@@ -163,11 +163,7 @@ class PrometheusSource:
             if isinstance(result, Answer)
         }
         if due:
-            self._lengths = read_lengths(
-                answers.get(Signal.PROMPT_LENGTHS), answers.get(Signal.OUTPUT_LENGTHS)
-            )
-            if self._lengths:
-                self._lengths_at = now
+            self._keep_lengths(answers, now)
         # It is asked about a moment of this machine's clock. Where its own is ahead, that moment is
         # past, and what it answers is so much older than it looks.
         fresh = Freshness(now, self._max_age_seconds, max(0.0, self._session.ahead_seconds))
@@ -188,6 +184,17 @@ class PrometheusSource:
             unusable_gateways=unusable_gateways,
             queries=self.queries,
         )
+
+    def _keep_lengths(self, answers: Mapping[Signal, Answer], now: float) -> None:
+        """Take over new lengths. Where a query failed the old ones stand, and it waits its turn."""
+        if not answers.keys() >= LENGTH_SIGNALS:
+            self._lengths_at = now
+            return
+        self._lengths = read_lengths(
+            answers[Signal.PROMPT_LENGTHS], answers[Signal.OUTPUT_LENGTHS]
+        )
+        if self._lengths:
+            self._lengths_at = now
 
     async def history(self, now: float) -> ArrivalHistory:
         """Past arrivals of all pools, by one range query.

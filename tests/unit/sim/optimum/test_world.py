@@ -44,11 +44,12 @@ def schedules(admit: float) -> Scripted:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("conditions", [world(), world(scatter=True), world(scatter=True, seed=1)])
 @pytest.mark.parametrize("actuator", [BurstActuator.ADMISSION, BurstActuator.NONE])
 def test_no_run_of_the_fluid_engine_beats_it_at_its_own_attainment(
-    actuator: BurstActuator,
+    actuator: BurstActuator, conditions: Conditions
 ) -> None:
-    run = setting()
+    run = setting(conditions)
     for result in run_setting(run, schedules(admit=150.0), actuator):
         if result.attainment < 0.5:
             continue  # a queue that is never worked off is no way to keep a promise
