@@ -380,18 +380,33 @@ async def test_lengths_are_asked_for_once_a_minute_and_known_in_between(
     assert known == [pytest.approx(1000 * 2**0.5)] * 5
 
 
-async def test_lengths_that_did_not_come_are_asked_for_again_and_no_pool_lacks_them(
+async def test_lengths_that_are_not_there_yet_are_asked_for_again(fake: FakePrometheus) -> None:
+    async with fake.source() as source:
+        for later in (0, 15):
+            fake.requests.clear()
+            snapshot = await source.snapshot(NOW + later)
+            assert len(fake.requests) == len(Signal)
+    assert snapshot.lengths == {}
+
+
+async def test_lengths_that_could_not_be_read_wait_their_turn_and_the_old_ones_stand(
     fake: FakePrometheus,
 ) -> None:
-    for signal in LENGTH_SIGNALS:
-        fake.answer(signal, "no", status=500)
+    of = {"namespace": "serving", "model_name": "m"}
+    buckets = [row({**of, "le": le}, rate) for le, rate in (("1000", 1), ("2000", 3), ("+Inf", 4))]
+    fake.answer(Signal.PROMPT_LENGTHS, vector(buckets))
     async with fake.source() as source:
-        for _ in range(2):
+        before = (await source.snapshot(NOW)).lengths
+        for signal in LENGTH_SIGNALS:
+            fake.answer(signal, "no", status=500)
+        asked = []
+        for later in (60, 75, 120):
             fake.requests.clear()
-            snapshot = await source.snapshot(NOW)
-            assert len(fake.requests) == len(Signal)
+            snapshot = await source.snapshot(NOW + later)
+            asked.append(len(fake.requests))
+            assert snapshot.lengths == before
+    assert asked == [len(Signal), len(Signal) - len(LENGTH_SIGNALS), len(Signal)]
     assert {failure.signal for failure in snapshot.failures} == LENGTH_SIGNALS
-    assert snapshot.lengths == {}
     assert missing_for(snapshot, "serving", "m", ["a", "b"]) == ()
 
 

@@ -190,9 +190,7 @@ class PrometheusSource:
         if not answers.keys() >= LENGTH_SIGNALS:
             self._lengths_at = now
             return
-        self._lengths = read_lengths(
-            answers[Signal.PROMPT_LENGTHS], answers[Signal.OUTPUT_LENGTHS]
-        )
+        self._lengths = read_lengths(answers[Signal.PROMPT_LENGTHS], answers[Signal.OUTPUT_LENGTHS])
         if self._lengths:
             self._lengths_at = now
 
