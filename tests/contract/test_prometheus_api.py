@@ -406,6 +406,13 @@ async def test_lengths_that_could_not_be_read_wait_their_turn_and_the_old_ones_s
             asked.append(len(fake.requests))
             assert snapshot.lengths == before
     assert asked == [len(Signal), len(Signal) - len(LENGTH_SIGNALS), len(Signal)]
+
+
+async def test_no_pool_lacks_lengths(fake: FakePrometheus) -> None:
+    for signal in LENGTH_SIGNALS:
+        fake.answer(signal, "no", status=500)
+    async with fake.source() as source:
+        snapshot = await source.snapshot(NOW)
     assert {failure.signal for failure in snapshot.failures} == LENGTH_SIGNALS
     assert missing_for(snapshot, "serving", "m", ["a", "b"]) == ()
 
