@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ SECONDS = 5.0
 ONE = np.ones(1)
 
 
-def truth(prompt_seconds: float = 0.0, **changes: float) -> ReplicaTruth:
+def truth(prompt_seconds: float = 0.0, **changes: Any) -> ReplicaTruth:
     """Prompts of 1,000 tokens, each to compute in so many seconds."""
     profile = replace(BY_HAND, per_prefill_token_seconds=prompt_seconds / 1000, **changes)
     return replica_truth(
