@@ -6,6 +6,7 @@ import math
 import os
 import random
 import time
+from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +16,7 @@ from bench.scale.figures import Figures
 from tests.e2e.rig.fleet import looking
 from tests.e2e.rig.fleet.load import BUSY, BUSY_EVERY, SHORT, usual_rate
 from tests.e2e.rig.fleet.pools import name_of
+from tests.e2e.rig.kubeapi import ApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +38,12 @@ _SHORT_POOLS: Final = 5
 _BEFORE_OTHERS: Final = -10
 #: Cores below which a program is not named.
 _WORTH_A_WORD: Final = 0.01
+#: Of `Figures`: what a change of every spec tells, and what shortages tell.
+_CHANGE: Final = ("change_writes_per_second", "change_peak_per_second", "change_seconds")
+_OVERFLOW: Final = (
+    "overflow_p50_seconds", "overflow_max_seconds", "overflow_cold_seconds",
+    "sample_to_value_seconds",
+)  # fmt: skip
 _TICK_COUNT: Final = 'spillway_tick_seconds_count{loop="slow"}'
 
 
@@ -73,8 +81,8 @@ class Size:
         self._tell(f"first pass after {cold:.1f} s, every status {statuses:.0f} s later")
         time.sleep(_SETTLE_SECONDS)
         steady = self._steady(operator)
-        change = self._change()
-        overflow = self._overflow(operator)
+        change = self._or_unknown("a change of every spec", self._change, _CHANGE)
+        overflow = self._or_unknown("shortages", partial(self._overflow, operator), _OVERFLOW)
         page = looking.operator_page(operator.url)
         errors = sum(
             page.total(name)
@@ -97,6 +105,16 @@ class Size:
             **overflow,
         )
 
+    def _or_unknown(
+        self, what: str, measure: Callable[[], dict[str, Any]], names: tuple[str, ...]
+    ) -> dict[str, Any]:
+        """What is measured; unknown where a server fails under it, so that the rest is not lost."""
+        try:
+            return measure()
+        except (ApiError, TimeoutError, requests.RequestException) as error:
+            self._tell(f"{what} could not be measured: {error}")
+            return dict.fromkeys(names, math.nan)
+
     def _first_tick(self, operator: OperatorProcess, began: float) -> float:
         """Seconds until the first pass over all pools had ended."""
         while time.monotonic() - began < _FIRST_TICK_WITHIN:
@@ -115,12 +133,20 @@ class Size:
     def _await_statuses(self) -> None:
         """Wait until every pool's status is of its spec, with room for the write limit."""
         deadline = time.monotonic() + 60 + self._fleet.pools / 5
-        while (behind := self._fleet.behind()) > 0:
-            self._tell(f"{behind} of {self._fleet.pools} pools wait for their status")
+        while (behind := self._behind()) != 0:
+            waits = "an unknown number" if behind is None else str(behind)
+            self._tell(f"{waits} of {self._fleet.pools} pools wait for their status")
             if time.monotonic() > deadline:
-                msg = f"{behind} pools never got the status of their spec"
+                msg = f"{waits} pools never got the status of their spec"
                 raise TimeoutError(msg)
             time.sleep(1.0)
+
+    def _behind(self) -> int | None:
+        """Pools without the status of their spec; None where the API server could not say."""
+        try:
+            return self._fleet.behind()
+        except ApiError:
+            return None
 
     def _steady(self, operator: OperatorProcess) -> dict[str, Any]:
         """Steady state while pods are replaced."""

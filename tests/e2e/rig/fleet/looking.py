@@ -168,7 +168,7 @@ def process(pid: int | str) -> ProcessLook:
 
 
 def cpu_by_program(named: Mapping[int, str]) -> dict[str, float]:
-    """CPU seconds that all processes of this machine have taken so far, by program.
+    """CPU seconds that all programs of this machine have taken so far; the kernel's are left out.
 
     Args:
         named: What processes are called here that share a program (Python's), by their number.
@@ -178,7 +178,10 @@ def cpu_by_program(named: Mapping[int, str]) -> dict[str, float]:
         if not folder.name.isdigit():
             continue
         with contextlib.suppress(OSError):
-            # It may end meanwhile. The program's name stands in brackets and may hold any.
+            # It may end meanwhile. Threads of the kernel have no command line.
+            if not (folder / "cmdline").read_bytes():
+                continue
+            # The program's name stands in brackets and may hold any.
             head, _, rest = (folder / "stat").read_text("utf-8", "replace").rpartition(")")
             program = named.get(int(folder.name), head.partition("(")[2])
             user, system = rest.split()[11:13]
