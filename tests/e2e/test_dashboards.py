@@ -148,10 +148,18 @@ def test_alerts_fire_for_the_broken_pool_alone(watched: Rig) -> None:
         )
 
 
+@pytest.mark.timeout(480)
 def test_nothing_is_wrong_with_the_operator_itself(watched: Rig) -> None:
     told = alerts()
     for name in (
         "SpillwayNoLeader", "SpillwayTwoLeaders", "SpillwaySlowTicks", "SpillwayPoolErrors",
         "SpillwayPrometheusFails", "SpillwayPoolInvalid",
     ):  # fmt: skip
-        assert set(fires(watched, told[name]).values()) == {0.0}, name
+        # What another test's operator met within the last minutes counts as well.
+        wait_for(
+            f"{name} does not fire",
+            partial(fires, watched, told[name]),
+            lambda found: set(found.values()) == {0.0},
+            timeout=330,
+            interval=2.0,
+        )
