@@ -386,7 +386,8 @@ class Cluster:
 def _watch_event(line: bytes, request: str) -> tuple[str, JsonObject]:
     """Parse one line of a watch; an ERROR event becomes an exception."""
     try:
-        event = from_json(line)
+        # Values hardly come twice; a cache of them would fill with names and times.
+        event = from_json(line, cache_strings="keys")
         kind, obj = str(event["type"]), event["object"]
     except (ValueError, KeyError, TypeError) as error:
         msg = f"{request} sent a line that is no event: {line[:80]!r}"

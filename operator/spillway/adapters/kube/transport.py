@@ -101,7 +101,7 @@ class Transport:
             if self._on_call is not None:
                 self._on_call(method, time.monotonic() - sent_at)
         try:
-            answer = from_json(raw)
+            answer = from_json(raw, cache_strings="keys")
         except ValueError as error:
             what = f"{describe(method, path, params)} got an answer that is not JSON"
             msg = f"{what} ({raw[:80]!r}): is {self.host} an API server?"
