@@ -30,6 +30,7 @@ from spillway.api.inferencepool import InferencePoolSpec
 from spillway.api.names import Role
 from spillway.core.capacity import Capacity, CapacityMemory, capacity, observe
 from spillway.core.facts import (
+    LengthQuantiles,
     PodFacts,
     PodPhase,
     PoolFacts,
@@ -37,7 +38,7 @@ from spillway.core.facts import (
     TargetFacts,
     TargetKind,
 )
-from spillway.core.lengths import quantiles
+from spillway.core.lengths import median_and_p95
 from spillway.sim.profiles import ReplicaProfile, profile_named
 from spillway.sim.replica import Replica
 from spillway.sim.request import Request
@@ -231,7 +232,9 @@ class World:
         target = TargetFacts(TargetKind.DEPLOYMENT, spec_replicas=REPLICAS, owned=True, pods=pods)
         prompts = counted(row[1] for row in self.ended)
         outputs = counted(row[2] for row in self.ended)
-        lengths = quantiles(BUCKETS, prompts, outputs)
+        lengths = LengthQuantiles(
+            *median_and_p95(BUCKETS, prompts), *median_and_p95(BUCKETS, outputs)
+        )
         return PoolFacts("ns", "pool", "u", 1, 0.0, self.spec, {"gpu": target}, lengths=lengths)
 
     def capacity(self) -> Capacity:

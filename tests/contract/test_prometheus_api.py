@@ -360,12 +360,18 @@ async def test_token_and_tenant_are_sent_and_a_rotated_token_is_picked_up(
     assert str(token) in snapshot.failures[0].error
 
 
+PROMPT_BUCKETS = vector(
+    [
+        row({"namespace": "serving", "model_name": "m", "le": le}, rate)
+        for le, rate in (("1000", 1), ("2000", 3), ("+Inf", 4))
+    ]
+)
+
+
 async def test_lengths_are_asked_for_once_a_minute_and_known_in_between(
     fake: FakePrometheus,
 ) -> None:
-    of = {"namespace": "serving", "model_name": "m"}
-    buckets = [row({**of, "le": le}, rate) for le, rate in (("1000", 1), ("2000", 3), ("+Inf", 4))]
-    fake.answer(Signal.PROMPT_LENGTHS, vector(buckets))
+    fake.answer(Signal.PROMPT_LENGTHS, PROMPT_BUCKETS)
     async with fake.source() as source:
         asked, known = [], []
         for later in (0, 15, 45, 60, 30):
@@ -392,9 +398,7 @@ async def test_lengths_that_are_not_there_yet_are_asked_for_again(fake: FakeProm
 async def test_lengths_that_could_not_be_read_wait_their_turn_and_the_old_ones_stand(
     fake: FakePrometheus,
 ) -> None:
-    of = {"namespace": "serving", "model_name": "m"}
-    buckets = [row({**of, "le": le}, rate) for le, rate in (("1000", 1), ("2000", 3), ("+Inf", 4))]
-    fake.answer(Signal.PROMPT_LENGTHS, vector(buckets))
+    fake.answer(Signal.PROMPT_LENGTHS, PROMPT_BUCKETS)
     async with fake.source() as source:
         before = (await source.snapshot(NOW)).lengths
         for signal in LENGTH_SIGNALS:

@@ -12,11 +12,12 @@ from spillway.adapters.metrics import CounterWindow, EnginePage, missing_for, pa
 from spillway.adapters.metrics.answers import Answer, read_answer
 from spillway.adapters.metrics.freshness import Freshness
 from spillway.adapters.metrics.gateways import GatewayReader
+from spillway.adapters.metrics.lengths import read_lengths
 from spillway.adapters.metrics.page import _NAMES
 from spillway.adapters.metrics.queries import Signal, build_queries
 from spillway.adapters.metrics.snapshot import MetricsSnapshot, read_engines
 from spillway.adapters.metrics.transport import AnswerError
-from spillway.core.facts import ReplicaLoad
+from spillway.core.facts import LengthQuantiles, ReplicaLoad
 
 NOW = 1_000_000.0
 QUERIES = build_queries()
@@ -30,7 +31,7 @@ json_values = st.recursive(
 )
 label_names = st.sampled_from([
     "namespace", "pod", "exported_namespace", "exported_pod", "model_name", "engine",
-    "num_gpu_blocks", "pool", "destination", "instance", "provider",
+    "num_gpu_blocks", "pool", "destination", "instance", "provider", "le",
 ])  # fmt: skip
 label_values = st.sampled_from(["a", "b", "0", "1", "local", "cloud", ""]) | st.text(max_size=5)
 numbers = st.floats().map(repr) | st.sampled_from(["NaN", "+Inf", "-1", "1", "0", "1e999", "x"])
@@ -73,6 +74,11 @@ def test_no_answer_of_prometheus_crashes_a_snapshot(payloads: dict) -> None:  # 
             assert not isinstance(payload, list)
     readings = read_engines(answers, Freshness(NOW, 60.0))
     gateways, _ = GatewayReader().read(answers, Freshness(NOW, 60.0))
+    lengths = read_lengths(answers.get(Signal.PROMPT_LENGTHS), answers.get(Signal.OUTPUT_LENGTHS))
+    for found in lengths.values():
+        for name in LengthQuantiles.__dataclass_fields__:
+            length = getattr(found, name)
+            assert length is None or 0 <= length < math.inf
     for load in readings.loads.values():
         assert_possible(load)
     for gateway in gateways.values():

@@ -18,8 +18,6 @@ from bisect import bisect_left
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Final
 
-from spillway.core.facts import LengthQuantiles
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,37 +26,38 @@ _LEAST_POINTS: Final = 2
 #: Standard deviations from the middle to a bound that no request is beyond, where nothing else
 #: tells.
 _BEYOND: Final = 3.0
+#: A bucket with so much less than the fullest has what rounding leaves of rates that are equal.
+_LEAST_SHARE: Final = 1e-6
 
 
-def quantiles(
-    bounds: Sequence[float], prompts: Sequence[float], outputs: Sequence[float]
-) -> LengthQuantiles:
-    """Median and 95th percentile of both; None where nothing was counted.
+def median_and_p95(
+    bounds: Sequence[float], counts: Sequence[float]
+) -> tuple[float | None, float | None]:
+    """The two quantiles that `spillway.core.facts.LengthQuantiles` has of a histogram.
 
-    Args:
-        bounds: Upper bounds of the buckets in tokens, ascending, without +Inf.
-        prompts: Requests in each bucket (not cumulative) by their prompts, and last those beyond.
-        outputs: The same by their answers.
+    Arguments as of `quantile`.
     """
-    return LengthQuantiles(
-        quantile(bounds, prompts, 0.5),
-        quantile(bounds, prompts, 0.95),
-        quantile(bounds, outputs, 0.5),
-        quantile(bounds, outputs, 0.95),
-    )
+    return quantile(bounds, counts, 0.5), quantile(bounds, counts, 0.95)
 
 
 def quantile(bounds: Sequence[float], counts: Sequence[float], share: float) -> float | None:
     """The length that this share of the requests is not longer than.
 
     Args:
-        bounds: As in `quantiles`; the last one is also the largest answer.
-        counts: Requests in each bucket, and last those beyond the bounds.
+        bounds: Upper bounds of the buckets in tokens, ascending, without +Inf; the last one is also
+            the largest answer.
+        counts: Requests in each bucket (not cumulative), and last those beyond the bounds.
         share: Above 0 and below 1.
+
+    Returns:
+        Tokens; None where nothing was counted.
     """
     total = sum(counts)
     if not 0 < total < math.inf:
         return None
+    least_count = _LEAST_SHARE * max(counts)
+    counts = [count if count > least_count else 0.0 for count in counts]
+    total = sum(counts)
     filled = [place for place, count in enumerate(counts) if count > 0]
     least = bounds[filled[0] - 1] if filled[0] else 0.0
     most = bounds[min(filled[-1], len(bounds) - 1)]
@@ -79,5 +78,6 @@ def quantile(bounds: Sequence[float], counts: Sequence[float], share: float) -> 
     place = min(max(bisect_left(points, (wanted, 0.0)), 1), len(points) - 1)
     (before, shorter), (after, longer) = points[place - 1], points[place]
     part = (wanted - before) / (after - before)
-    length = shorter * math.exp(part * math.log(longer / shorter))
-    return min(max(length, least), most)
+    logarithm = math.log(shorter) + part * (math.log(longer) - math.log(shorter))
+    # Two bounds with next to nothing between them point anywhere.
+    return min(max(math.exp(min(logarithm, math.log(most))), least), most)

@@ -7,8 +7,10 @@ from itertools import pairwise
 from statistics import NormalDist
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from spillway.core.lengths import quantile, quantiles
+from spillway.core.lengths import median_and_p95, quantile
 
 #: vLLM's (build_1_2_5_buckets).
 BOUNDS = [float(m * 10**e) for e in range(5) for m in (1, 2, 5)]
@@ -52,10 +54,29 @@ def test_their_scatter_is_without_bias_however_few_there_are() -> None:
     assert sum(sigmas) / len(sigmas) == pytest.approx(0.3, rel=0.07)
 
 
-def test_the_two_kinds_are_told_apart() -> None:
-    found = quantiles(BOUNDS, shares(832, 0.81), shares(167, 0.68))
-    assert found.prompt_p50 == pytest.approx(832, rel=0.001)
-    assert found.output_p95 == pytest.approx(167 * math.exp(1.645 * 0.68), rel=0.001)
+def test_both_quantiles_are_of_one_histogram() -> None:
+    middle, long = median_and_p95(BOUNDS, shares(832, 0.81))
+    assert middle == pytest.approx(832, rel=0.001)
+    assert long == pytest.approx(832 * math.exp(1.645 * 0.81), rel=0.001)
+
+
+def test_what_rounding_leaves_in_a_bucket_points_nowhere() -> None:
+    clean = [0.0] * 9 + [0.5, 0.5] + [0.0] * 5
+    noisy = [*clean[:11], 1e-16, 1e-17, 0.0, 0.0, 0.0]
+    for share in (0.5, 0.95, 0.99):
+        assert quantile(BOUNDS, noisy, share) == quantile(BOUNDS, clean, share)
+
+
+@given(
+    bounds=st.lists(st.floats(5e-324, 1e308), min_size=1, max_size=6, unique=True).map(sorted),
+    numbers=st.lists(st.floats(0.0), min_size=7, max_size=7),
+    share=st.floats(0.01, 0.99),
+)
+def test_whatever_was_counted_a_quantile_lies_within_the_bounds(
+    bounds: list[float], numbers: list[float], share: float
+) -> None:
+    found = quantile(bounds, numbers[: len(bounds) + 1], share)
+    assert found is None or 0 <= found <= bounds[-1]
 
 
 @pytest.mark.parametrize("none", [[0] * 16, [0.0] * 15 + [math.inf], [math.nan] * 16])

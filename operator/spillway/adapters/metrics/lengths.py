@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, TypeAlias
 
 from spillway.core.facts import LengthQuantiles
-from spillway.core.lengths import quantile
+from spillway.core.lengths import median_and_p95
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ def read_lengths(prompts: Answer | None, outputs: Answer | None) -> dict[Key, Le
     by_prompt, by_output = _by_model(prompts), _by_model(outputs)
     return {
         key: LengthQuantiles(
-            *_median_and_p95(by_prompt.get(key, {})), *_median_and_p95(by_output.get(key, {}))
+            *_quantiles(by_prompt.get(key, {})), *_quantiles(by_output.get(key, {}))
         )
         for key in by_prompt.keys() | by_output.keys()
     }
@@ -56,11 +56,11 @@ def _bound(text: str) -> float | None:
     return bound if bound > 0 else None
 
 
-def _median_and_p95(buckets: _Buckets) -> tuple[float | None, float | None]:
+def _quantiles(buckets: _Buckets) -> tuple[float | None, float | None]:
     bounds = sorted(buckets)
     if len(bounds) < 2 or not math.isinf(bounds[-1]):
         return None, None
     # Cumulative as exported; a counter's rate is an estimate, so one may fall short of the last.
     shares = [0.0, *(buckets[bound] for bound in bounds)]
     counts = [max(0.0, above - below) for below, above in pairwise(shares)]
-    return quantile(bounds[:-1], counts, 0.5), quantile(bounds[:-1], counts, 0.95)
+    return median_and_p95(bounds[:-1], counts)
