@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from itertools import accumulate
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Final
 
@@ -79,5 +80,8 @@ def quantile(bounds: Sequence[float], counts: Sequence[float], share: float) -> 
     (before, shorter), (after, longer) = points[place - 1], points[place]
     part = (wanted - before) / (after - before)
     logarithm = math.log(shorter) + part * (math.log(longer) - math.log(shorter))
-    # Two bounds with next to nothing between them point anywhere.
-    return min(max(math.exp(min(logarithm, math.log(most))), least), most)
+    # A line that goes on leads anywhere, but the bucket of the wanted length is known.
+    shares = [below / total for below in accumulate(counts)]
+    bucket = min(bisect_left(shares, share), len(bounds))
+    low, high = bounds[bucket - 1] if bucket else 0.0, bounds[min(bucket, len(bounds) - 1)]
+    return min(max(math.exp(min(logarithm, math.log(high))), low), high)
