@@ -32,6 +32,7 @@ _TICK_SECONDS: Final = 15.0
 _FIRST_TICK_WITHIN: Final = 300.0
 _OVERFLOW_WITHIN: Final = 90.0
 _POLL_SECONDS: Final = 0.02
+_LOOK_SECONDS_A_POOL: Final = 0.005
 #: Pools that are put into a shortage one after the other.
 _SHORT_POOLS: Final = 5
 #: The operator's niceness; everything else has 0.
@@ -139,7 +140,8 @@ class Size:
             if time.monotonic() > deadline:
                 msg = f"{waits} pools never got the status of their spec"
                 raise TimeoutError(msg)
-            time.sleep(1.0)
+            # A look lists every pool: often enough, and no load of its own.
+            time.sleep(max(1.0, self._fleet.pools * _LOOK_SECONDS_A_POOL))
 
     def _behind(self) -> int | None:
         """Pools without the status of their spec; None where the API server could not say."""

@@ -8,7 +8,8 @@ import time
 class Clock:
     """Simulated seconds since the epoch. With factor 1 they are the wall clock's.
 
-    It runs on the monotonic clock, so a step of the wall clock does not disturb the simulation.
+    It runs on the monotonic clock, so a step of the wall clock does not disturb the simulation;
+    what is told in wall-clock time follows the wall clock as it is now, as others' logs do.
     """
 
     def __init__(self, factor: float = 1.0) -> None:
@@ -25,5 +26,5 @@ class Clock:
         return self._wall_start + elapsed * self.factor
 
     def wall(self, simulated: float) -> float:
-        """The wall-clock moment at which ``simulated`` is reached."""
-        return self._wall_start + (simulated - self._wall_start) / self.factor
+        """The wall-clock moment at which ``simulated`` is reached, by the wall clock of now."""
+        return time.time() + (simulated - self.now()) / self.factor

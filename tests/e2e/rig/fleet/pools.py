@@ -175,7 +175,7 @@ class Fleet:
         """Nodes of this fleet that are not Ready."""
         ready = {
             node["metadata"]["name"]
-            for node in self._cluster.api.list("Node")
+            for node in self._cluster.api.list("Node", cached=True)
             for condition in node["status"].get("conditions", ())
             if condition["type"] == "Ready" and condition["status"] == "True"
         }
@@ -192,7 +192,8 @@ class Fleet:
 
     def behind(self) -> int:
         """Pools whose status is not of their present spec."""
-        found = self._own(KIND)
+        # Not from the cache, which may not have the last edit yet and would then call all done.
+        found = self._own(KIND, cached=False)
         return sum(
             (pool.get("status") or {}).get("observedGeneration") != pool["metadata"]["generation"]
             for pool in found
@@ -219,7 +220,7 @@ class Fleet:
         """Delete a pod; 0 where its pool has none just then."""
         pool = chance.randrange(self.pools)
         namespace, name = self.namespace_of(pool), name_of(pool)
-        pods = self._cluster.api.list("Pod", namespace, selector=f"app={name}")
+        pods = self._cluster.api.list("Pod", namespace, selector=f"app={name}", cached=True)
         names = [p["metadata"]["name"] for p in pods if "deletionTimestamp" not in p["metadata"]]
         if not names:
             return 0
@@ -233,7 +234,8 @@ class Fleet:
         while best < wanted:
             time.sleep(2.0)
             ready = sum(
-                (d.get("status") or {}).get("readyReplicas", 0) for d in self._own("Deployment")
+                (d.get("status") or {}).get("readyReplicas", 0)
+                for d in self._own("Deployment", cached=True)
             )
             if ready > best:
                 best, changed = ready, time.monotonic()
@@ -242,9 +244,9 @@ class Fleet:
                 msg = f"{best} of {wanted} pods are ready, and no more have become so lately"
                 raise TimeoutError(msg)
 
-    def _own(self, kind: str) -> list[dict[str, Any]]:
+    def _own(self, kind: str, *, cached: bool) -> list[dict[str, Any]]:
         """All objects of a kind in the fleet's namespaces."""
-        found = self._cluster.api.list(kind)
+        found = self._cluster.api.list(kind, cached=cached)
         return [one for one in found if one["metadata"]["namespace"] in self._namespaces]
 
     def _make(self, what: str, manifests: Sequence[dict[str, Any]]) -> None:
