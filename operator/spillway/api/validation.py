@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 _TOLD: Final = 8
 #: etcd takes 1.5 MB an object, and a value takes more than a dozen bytes.
 _MOST_VALUES: Final = 100_000
+#: Specs that are remembered, of more pools than one process is made for, and characters of the
+#: longest: nobody fills the memory with large ones.
+_SPECS_KEPT: Final = 4096
+_LONGEST_KEPT: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,14 +247,28 @@ def _parse_spec(raw: object, problems: list[FieldProblem]) -> InferencePoolSpec 
         problems.append(FieldProblem("spec", None, "is required"))
         return None
     try:
-        # Strict JSON, by alias alone: what the API server would take, and no more.
-        return InferencePoolSpec.model_validate_json(
-            json.dumps(raw), strict=True, by_alias=True, by_name=False
-        )
+        text = json.dumps(raw)
+        return _spec(text) if len(text) > _LONGEST_KEPT else _known_spec(text)
     except ValidationError as error:
         for details in error.errors(include_url=False):
             problems.extend(_field_problems(details))
         return None
+
+
+@lru_cache(maxsize=_SPECS_KEPT)
+def _known_spec(text: str) -> InferencePoolSpec:
+    """As `_spec`: a pool comes anew with each write of its status, and its spec is the same."""
+    return _spec(text)
+
+
+def _spec(text: str) -> InferencePoolSpec:
+    """The spec in a text.
+
+    Raises:
+        ValidationError: There is none.
+    """
+    # Strict JSON, by alias alone: what the API server would take, and no more.
+    return InferencePoolSpec.model_validate_json(text, strict=True, by_alias=True, by_name=False)
 
 
 def _field_problems(details: ErrorDetails) -> Iterator[FieldProblem]:

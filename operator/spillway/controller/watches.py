@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from spillway.adapters.kube.informer import Informer
@@ -75,16 +75,17 @@ class InvalidPool:
 
 def project_pool(raw: dict[str, Any]) -> InferencePool | InvalidPool:
     """A pool, or what is wrong with it; one bad object must not stop the others."""
-    meta = raw.get("metadata")
-    if isinstance(meta, dict) and "managedFields" in meta:
-        # Half of a stored pool, which changes with each of our writes, and nothing of it is read.
+    # The status is our own word, and managedFields nobody's: both change with each of our writes,
+    # are most of a stored pool, and hold nothing that a user could have got wrong.
+    status, meta = raw.get("status"), raw.get("metadata")
+    if isinstance(meta, dict):
         meta = {name: value for name, value in meta.items() if name != "managedFields"}
-        raw = {**raw, "metadata": meta}
+    bare = {name: value for name, value in raw.items() if name != "status"} | {"metadata": meta}
     try:
-        return parse(raw)
+        pool = parse(bare)
+        return replace(pool, status_raw=status) if isinstance(status, dict) else pool
     except InvalidPoolError as error:
         meta = raw["metadata"]
-        status = raw.get("status")
         return InvalidPool(
             namespace=meta["namespace"],
             name=meta["name"],

@@ -132,6 +132,13 @@ def test_strange_status_does_not_invalidate_a_pool() -> None:
     assert parse(_object() | {"status": ["?"]}).status_raw == {}
 
 
+def test_the_same_spec_is_read_once_unless_it_is_long() -> None:
+    assert parse(_object()).spec is parse(_object(generation=2)).spec
+    long = MINIMAL | {"unknown": "x" * 5000}
+    assert parse(_object(long)).spec == parse(_object(long)).spec
+    assert parse(_object(long)).spec is not parse(_object(long)).spec
+
+
 def test_whole_number_with_a_point_is_an_integer_as_for_kubectl() -> None:
     assert parse(_object(changed(MINIMAL, {"replicas.max": 12.0}))).spec.replicas.max == 12
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -113,6 +114,16 @@ def test_what_managers_own_is_not_read_however_large_or_strange() -> None:
     with_fields["metadata"]["managedFields"] = [{"manager": "m", "fieldsV1": float("nan")}]
     assert project_pool(with_fields) == project_pool(plain)
     assert "managedFields" in with_fields["metadata"], "the object is the watch's own"
+
+
+@pytest.mark.parametrize("changes", [{}, {"replicas": {"floor": 5, "max": 2}}])
+def test_the_status_is_taken_along_and_no_part_of_what_is_checked(changes: Any) -> None:
+    plain, raw = fakes.pool_object(**changes), fakes.pool_object(**changes)
+    raw["status"] = {"desired": float("nan")}
+    projected = project_pool(raw)
+    assert projected.status_raw is raw["status"]
+    assert replace(projected, status_raw={}) == project_pool(plain)
+    assert project_pool({**plain, "status": ["?"]}).status_raw == {}
 
 
 @pytest.mark.parametrize(
