@@ -5,17 +5,18 @@ A step of the fluid engine costs nearly the same for one world as for ten.
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spillway.sim.scaler import Asked
+from spillway.sim.scaler import Asked, Seen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from spillway.sim.scaler import Scaler, Seen, Told
+    from spillway.sim.scaler import Scaler, Told
 
 
 class Together:
@@ -56,6 +57,8 @@ class Together:
 
     def decide(self, seen: Seen) -> Asked:
         """What is wanted from now on; the reason is the first scaler's."""
+        if len(self._scalers) == 1:
+            return self._scalers[0].decide(seen)
         asked = [
             scaler.decide(_part(seen, part))
             for scaler, part in zip(self._scalers, self._parts, strict=True)
@@ -75,11 +78,11 @@ class Together:
         raise IndexError(msg)
 
 
+_values_of = attrgetter(*(each.name for each in fields(Seen)))
+
+
 def _part(seen: Seen, part: slice) -> Seen:
     """What one scaler's worlds show."""
-    arrays: dict[str, Any] = {
-        item.name: value[part]
-        for item in fields(seen)
-        if isinstance(value := getattr(seen, item.name), np.ndarray)
-    }
-    return replace(seen, **arrays)
+    values: tuple[Any, ...] = _values_of(seen)
+    shown: list[Any] = [v[part] if isinstance(v, np.ndarray) else v for v in values]
+    return Seen(*shown)

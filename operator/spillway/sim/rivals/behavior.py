@@ -125,11 +125,15 @@ class _Ring:
 
 @dataclass(frozen=True, slots=True)
 class _PolicyRow:
-    """The n-th policy of each HPA; shape (K,) each. Where an HPA has none, it repeats its last."""
+    """The n-th policy of each HPA; shape (K,) each. Where an HPA has none, it repeats its last.
+
+    ``longest`` is the longest of the periods.
+    """
 
     percent: NDArray[np.bool_]
     value: Floats
     period: Floats
+    longest: float
 
 
 class _Direction:
@@ -142,14 +146,14 @@ class _Direction:
         rows = max(len(each.policies) for each in rules)
         self._rows = [_row([each.policies[min(n, len(each.policies) - 1)] for each in rules])
                       for n in range(rows)]  # fmt: skip
-        self.longest = max(float(row.period.max()) for row in self._rows)
+        self.longest = max(row.longest for row in self._rows)
         self.changes = _Ring(int(self.longest / period_seconds) + 2, len(rules))
 
     def limit(self, now: float, before: Floats, up: _Ring, down: _Ring, sign: int) -> Floats:
         """The furthest that the policies allow; ``sign`` is 1 for up and -1 for down."""
         result: Floats | None = None
         for row in self._rows:
-            start = before - _sum(up, now, row.period) + _sum(down, now, row.period)
+            start = before - _sum(up, now, row) + _sum(down, now, row)
             scaled = start * (1 + sign * row.value / 100)
             # The controller rounds a percentage up on the way up and towards zero on the way down.
             scaled = np.ceil(scaled) if sign > 0 else np.trunc(scaled)
@@ -164,18 +168,20 @@ class _Direction:
 
 
 def _row(policies: Sequence[ScalingPolicy]) -> _PolicyRow:
+    periods = [float(each.period_seconds) for each in policies]
     return _PolicyRow(
         np.array([each.type is PolicyType.PERCENT for each in policies]),
         np.array([float(each.value) for each in policies]),
-        np.array([float(each.period_seconds) for each in policies]),
+        np.array(periods),
+        max(periods),
     )
 
 
-def _sum(changes: _Ring, now: float, period: Floats) -> Floats | float:
+def _sum(changes: _Ring, now: float, row: _PolicyRow) -> Floats | float:
     """Replicas changed within each HPA's period."""
-    if now - changes.last >= period.max():
+    if now - changes.last >= row.longest:
         return 0.0
-    total: Floats = changes.within(now, period, 0.0).sum(axis=0)
+    total: Floats = changes.within(now, row.period, 0.0).sum(axis=0)
     return total
 
 
@@ -191,6 +197,7 @@ class Normalizer:
         """
         filled = [each or Behavior() for each in behaviors]
         self._plain = np.array([each is None for each in behaviors])
+        self._any_plain = bool(self._plain.any())
         self._up = _Direction([each.up for each in filled], period_seconds)
         self._down = _Direction([each.down for each in filled], period_seconds)
         longest = max(float(self._up.window.max()), float(self._down.window.max()))
@@ -223,7 +230,7 @@ class Normalizer:
         stable = self._stabilized(now, current, np.where(silent, current, asked))
         self._recommended.record(now, asked)
         result = self._ruled(now, current, stable, floor, most)
-        if self._plain.any():
+        if self._any_plain:
             reach = np.minimum(most, np.maximum(_PLAIN_FACTOR * current, _PLAIN_LEAST))
             plain = np.where(stable < floor, floor, np.minimum(stable, reach))
             result = np.where(self._plain, plain, result)
@@ -239,7 +246,7 @@ class Normalizer:
         lowest = np.fmin(wanted, np.fmin.reduce(recent(now, self._up.window, np.inf)))
         ruled = np.minimum(np.maximum(current, lowest), highest)
         # Without behavior, a higher recommendation within the window holds on the way up too.
-        return np.where(self._plain, highest, ruled)
+        return np.where(self._plain, highest, ruled) if self._any_plain else ruled
 
     def _ruled(
         self, now: float, current: Floats, stable: Floats, floor: Floats, most: Floats
