@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from spillway.adapters.metrics.answers import read_answer
 from spillway.adapters.metrics.freshness import Freshness
 from spillway.adapters.metrics.queries import GATEWAY_SIGNALS, PRICE_SIGNALS, Signal, build_queries
-from spillway.adapters.metrics.snapshot import read_engines
+from spillway.adapters.metrics.snapshot import EngineTables
 from spillway.controller import heartbeat
 from spillway.controller.operator import RARE_FULL_COLLECTIONS
 from tests.e2e.rig.fleet.looking import at_rank, process
@@ -103,12 +103,15 @@ def reading(pools: int, pods: int) -> None:
     queries = [q for q in build_queries() if q.signal not in GATEWAY_SIGNALS | PRICE_SIGNALS]
     texts = [answer(query.signal, pools, pods, now) for query in queries]
     began = time.process_time()
+    tables = EngineTables()
     answers = {
-        query.signal: read_answer(from_json(text)["data"]["result"], query)
+        query.signal: tables.take(
+            query.signal, read_answer(from_json(text)["data"]["result"], query)
+        )
         for query, text in zip(queries, texts, strict=True)
     }
     parsed = time.process_time()
-    loads = read_engines(answers, Freshness(now, 60.0, 0.0)).loads
+    loads = tables.read(answers, Freshness(now, 60.0, 0.0)).loads
     print(
         f"Prometheus' answers: {parsed - began:.2f} s of CPU for {len(queries)} of {len(texts[0])} "
         f"bytes, {time.process_time() - parsed:.2f} s to join them to {len(loads)} loads"

@@ -34,7 +34,7 @@ from spillway.adapters.metrics.queries import (
     build_history_query,
     build_queries,
 )
-from spillway.adapters.metrics.snapshot import MetricsSnapshot, QueryFailure, read_engines
+from spillway.adapters.metrics.snapshot import EngineTables, MetricsSnapshot, QueryFailure
 from spillway.adapters.metrics.transport import AnswerError, BoundedSession
 
 if TYPE_CHECKING:
@@ -156,7 +156,8 @@ class PrometheusSource:
         # After the clock was set back none would be due for as long.
         due = not 0 <= now - self._lengths_at < _LENGTHS_EVERY_SECONDS
         queries = [q for q in self._queries if due or q.signal not in LENGTH_SIGNALS]
-        results = await asyncio.gather(*(self._answer(q, now, until) for q in queries))
+        tables = EngineTables()
+        results = await asyncio.gather(*(self._answer(q, now, until, tables) for q in queries))
         answers = {
             query.signal: result
             for query, result in zip(queries, results, strict=True)
@@ -168,7 +169,7 @@ class PrometheusSource:
         # past, and what it answers is so much older than it looks.
         fresh = Freshness(now, self._max_age_seconds, max(0.0, self._session.ahead_seconds))
         engines = await asyncio.get_running_loop().run_in_executor(
-            None, partial(read_engines, answers, fresh)
+            None, partial(tables.read, answers, fresh)
         )
         gateways, unusable_gateways = self._gateways.read(answers, fresh)
         return MetricsSnapshot(
@@ -233,18 +234,20 @@ class PrometheusSource:
         self._connect.close()
         self._history.close()
 
-    async def _answer(self, query: Query, now: float, until: float) -> Answer | QueryFailure:
+    async def _answer(
+        self, query: Query, now: float, until: float, tables: EngineTables
+    ) -> Answer | QueryFailure:
         """One query's answer, by the deadline of the snapshot."""
         loop = asyncio.get_running_loop()
         try:
             return await asyncio.wait_for(
-                loop.run_in_executor(self._pool, self._ask, query, now, until),
+                loop.run_in_executor(self._pool, self._ask, query, now, until, tables),
                 timeout=max(0.0, until - time.monotonic()),
             )
         except Exception as error:  # noqa: BLE001 - whatever went wrong, the data are missing
             return QueryFailure(query.signal, query.promql, self._describe(error))
 
-    def _ask(self, query: Query, now: float, until: float) -> Answer:
+    def _ask(self, query: Query, now: float, until: float, tables: EngineTables) -> Answer:
         """Runs in a thread; ends by itself, so that a slow Prometheus does not fill the pool."""
         left = min(self._query_timeout_seconds, until - time.monotonic())
         if left <= 0:
@@ -255,7 +258,7 @@ class PrometheusSource:
             params={"time": f"{now:.3f}", "timeout": f"{max(1, round(left * 1000))}ms"},
             timeout=left,
         )
-        return read_answer(rows, query)
+        return tables.take(query.signal, read_answer(rows, query))
 
     def _describe(self, error: BaseException) -> str:
         """One line for a person, without credentials or whole pages."""

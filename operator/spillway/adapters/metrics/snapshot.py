@@ -12,7 +12,7 @@ import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from spillway.adapters.metrics.answers import Answer, Key, pod_key
 from spillway.adapters.metrics.queries import ESSENTIAL, Signal
@@ -94,6 +94,36 @@ class EngineReadings:
     unusable: dict[Key, str]
 
 
+class EngineTables:
+    """Engines' series by pod and rank, taken out of each answer as it comes.
+
+    The label sets of ten thousand pods, a dozen times, would be a hundred megabytes, held until the
+    last answer is there. Threads may share one; each signal is one thread's.
+    """
+
+    def __init__(self) -> None:
+        self._series: dict[Signal, Mapping[Key, Ranks]] = {}
+        self._names: dict[tuple[str, str], tuple[str, str]] = {}
+        self._models: frozenset[str] = frozenset()
+
+    def take(self, signal: Signal, answer: Answer) -> Answer:
+        """Take over an engine signal's samples; what is left of the answer, or all of another's."""
+        if signal not in _ENGINE_SIGNALS:
+            return answer
+        if signal is Signal.RUNNING:
+            models = (labels.get("model_name") for labels, _ in answer.samples)
+            self._models = frozenset(filter(None, models))
+        self._series[signal] = _by_pod(answer, self._names)
+        return Answer(rejected=answer.rejected)
+
+    def read(self, answers: Mapping[Signal, Answer], fresh: Freshness) -> EngineReadings:
+        """Each pod's load, as `read_engines`, of answers whose samples were taken over."""
+        # One that came after its deadline has failed, though it may have been taken over since.
+        series = {s: self._series.get(s, {}) if s in answers else {} for s in _ENGINE_SIGNALS}
+        models = self._models if Signal.RUNNING in answers else frozenset()
+        return _readings(series, models, answers, fresh)
+
+
 def read_engines(answers: Mapping[Signal, Answer], fresh: Freshness) -> EngineReadings:
     """Each pod's load, its ranks summed.
 
@@ -101,7 +131,16 @@ def read_engines(answers: Mapping[Signal, Answer], fresh: Freshness) -> EngineRe
         answers: By signal; a query that failed is simply not in it.
         fresh: Which samples are of the present.
     """
-    series = {signal: _by_pod(answers.get(signal, _NO_ANSWER)) for signal in _ENGINE_SIGNALS}
+    tables = EngineTables()
+    return tables.read({s: tables.take(s, answer) for s, answer in answers.items()}, fresh)
+
+
+def _readings(
+    series: Mapping[Signal, Mapping[Key, Ranks]],
+    models_seen: frozenset[str],
+    answers: Mapping[Signal, Answer],
+    fresh: Freshness,
+) -> EngineReadings:
     unusable = {
         key: f"{signal.value}: {why}"
         for signal in sorted(ESSENTIAL)
@@ -128,17 +167,13 @@ def read_engines(answers: Mapping[Signal, Answer], fresh: Freshness) -> EngineRe
             key: frozenset(model for model, _ in ranks if model)
             for key, ranks in series[Signal.RUNNING].items()
         },
-        models_seen=frozenset(
-            labels["model_name"]
-            for labels, _ in answers.get(Signal.RUNNING, _NO_ANSWER).samples
-            if labels.get("model_name")
-        ),
+        models_seen=models_seen,
         unusable=unusable,
     )
 
 
 #: Signals with one series an engine rank.
-_ENGINE_SIGNALS = (
+_ENGINE_SIGNALS: Final = (
     Signal.RUNNING,
     Signal.WAITING,
     Signal.WAITING_ALL,
@@ -154,11 +189,15 @@ _ENGINE_SIGNALS = (
 )
 
 
-def _by_pod(answer: Answer) -> dict[Key, Ranks]:
+def _by_pod(answer: Answer, names: dict[tuple[str, str], tuple[str, str]]) -> dict[Key, Ranks]:
     """Series by pod and rank.
 
     A series that comes twice (a pod that two jobs scrape, one of them with honorLabels) counts
     once, at the larger value, as ``max by`` does in the queries.
+
+    Args:
+        answer: What came.
+        names: Pods and ranks that have come already: the same objects are used again.
     """
     pods: dict[Key, Ranks] = {}
     for labels, value in answer.samples:
@@ -166,9 +205,10 @@ def _by_pod(answer: Answer) -> dict[Key, Ranks]:
         if key is None:
             continue
         rank = (labels.get("model_name", ""), labels.get("engine", ""))
+        rank = names.setdefault(rank, rank)
         ranks = pods.get(key)
         if ranks is None:
-            pods[key] = {rank: value}
+            pods[names.setdefault(key, key)] = {rank: value}
         elif value > ranks.get(rank, -math.inf):
             ranks[rank] = value
     return pods

@@ -7,7 +7,7 @@ import pytest
 from spillway.adapters.metrics.answers import Answer, read_answer
 from spillway.adapters.metrics.freshness import Freshness
 from spillway.adapters.metrics.queries import Query, Signal
-from spillway.adapters.metrics.snapshot import EngineReadings, read_engines
+from spillway.adapters.metrics.snapshot import EngineReadings, EngineTables, read_engines
 from tests.unit.adapters.metrics.builders import NOW, answer, engine_answers, labels, row
 
 
@@ -172,3 +172,23 @@ def test_what_looks_fresh_is_stale_where_prometheus_clock_is_ahead() -> None:
         "stale: the last sample is 3605 s old (limit 60 s); Prometheus' clock is 3600 s ahead of "
         "this machine's: check the clocks"
     )
+
+
+def test_an_answer_that_came_after_its_deadline_is_not_read_though_it_was_taken_over() -> None:
+    tables = EngineTables()
+    answers = {signal: tables.take(signal, a) for signal, a in engine_answers("a").items()}
+    assert answers[Signal.RUNNING].samples == [], "its labels are let go of"
+    del answers[Signal.WAITING]
+    assert "waiting" in tables.read(answers, Freshness(NOW, 60.0)).unusable["serving", "a"]
+    del answers[Signal.RUNNING]
+    readings = tables.read(answers, Freshness(NOW, 60.0))
+    assert (readings.loads, readings.models_seen) == ({}, frozenset())
+
+
+def test_what_a_rejected_row_says_is_kept_when_the_samples_are_taken_over() -> None:
+    query = Query(Signal.RUNNING, "running")
+    answers = engine_answers("a", "b")
+    answers[Signal.RUNNING] = read_answer([row(labels("a"), "NaN"), row(labels("b"), 1)], query)
+    tables = EngineTables()
+    left = {signal: tables.take(signal, answer) for signal, answer in answers.items()}
+    assert tables.read(left, Freshness(NOW, 60.0)).unusable["serving", "a"] == "running: value nan"
