@@ -10,10 +10,7 @@ import asyncio
 import os
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
-import aiohttp
 from kubernetes.aio import config as kube_config
 from kubernetes.aio.client import Configuration
 
@@ -91,19 +88,4 @@ async def load(kubeconfig: str | None, context: str | None) -> Any:
         raise NotConfigured(msg) from error
     # Lists of several thousand pods and one watch for each informer share the pool.
     configuration.connection_pool_maxsize = 64
-    # aiohttp would read ~/.netrc and the proxy variables in a thread at each request; and no word
-    # of ~/.netrc may go to an API server, whose credentials were just read.
-    configuration.proxy = configuration.proxy or proxy_from_env(configuration.host)
-    configuration.client_session_kwargs = {
-        "trust_env": False,
-        "cookie_jar": aiohttp.DummyCookieJar(loop=asyncio.get_running_loop()),
-    }
     return configuration
-
-
-def proxy_from_env(url: str) -> str | None:
-    """The proxy that HTTPS_PROXY, HTTP_PROXY and NO_PROXY name for an address; None: none."""
-    parts = urlsplit(url)
-    if not parts.hostname or proxy_bypass(parts.hostname):
-        return None
-    return getproxies().get(parts.scheme)

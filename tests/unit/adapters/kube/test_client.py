@@ -9,7 +9,6 @@ import pytest
 from aiohttp import web
 
 from spillway.adapters.kube.client import Cluster
-from spillway.adapters.kube.credentials import proxy_from_env
 from spillway.adapters.kube.errors import (
     ApiError,
     Conflict,
@@ -202,38 +201,6 @@ async def test_a_token_that_ran_out_is_read_anew(api: FakeApi, tmp_path: Path) -
         )
         answers = await asyncio.gather(*(cluster.get(f"{PODS}/p") for _ in range(5)))
         assert len(answers) == 5
-
-
-async def test_what_is_in_netrc_is_not_for_the_api_server(
-    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    netrc = tmp_path / "netrc"
-    netrc.write_text("default login somebody password else\n")
-    monkeypatch.setenv("NETRC", str(netrc))
-    path = write_kubeconfig(tmp_path / "kc", api.url, "{token: ours}")
-    async with await Cluster.connect(str(path)):
-        assert api.seen[-1].headers["Authorization"] == "Bearer ours"
-
-
-@pytest.mark.parametrize(
-    ("env", "proxy"),
-    [
-        ({}, None),
-        ({"HTTPS_PROXY": "http://proxy:3128"}, "http://proxy:3128"),
-        ({"HTTP_PROXY": "http://proxy:3128"}, None),
-        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "10.0.0.1,.example.com"}, None),
-        ({"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": ".org"}, "http://proxy:3128"),
-    ],
-)
-def test_the_environment_names_the_proxy_to_the_api_server(
-    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], proxy: str | None
-) -> None:
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    for name, value in env.items():
-        monkeypatch.setenv(name, value)
-    assert proxy_from_env("https://api.example.com:6443") == proxy
 
 
 async def test_an_exec_plugin_is_run_anew_when_its_token_ran_out(
