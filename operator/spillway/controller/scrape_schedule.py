@@ -23,9 +23,16 @@ if TYPE_CHECKING:
 
     Known = tuple[InferencePool, PoolRuntime]
 
-#: Share of the budget of pages up to which those of quiet pools are read. Two hundred pages a
-#: second are a fifth of a core, and what quiet pools do is seen by Prometheus too, seconds later.
+#: Share of the budget of pages that is left to the slow loop, for pods that Prometheus lacks: it
+#: adds up over the seconds between two passes.
+_SLOW_SHARE: Final = 0.1
+#: Share of the rest that is for quiet pools, and no more of it: two hundred pages a second are a
+#: fifth of a core, and what quiet pools do is seen by Prometheus too, seconds later. No less of it
+#: either, or with enough bursting pools no other would be seen to burst where Prometheus is gone.
 _QUIET_SHARE: Final = 0.25
+#: Share of what is left for busy pools that bursting ones leave to hot ones, where there are any: a
+#: pool of which nothing is known is hot.
+_HOT_SHARE: Final = 0.25
 #: A pool whose page shows load counts as busy for so many slow ticks: by then Prometheus has told
 #: the slow loop, or the load is gone.
 _RISEN_SLOW_TICKS: Final = 2.0
@@ -72,6 +79,7 @@ class ScrapeSchedule:
         self._watches = watches
         self._clock = clock
         self._risen: dict[Key, float] = {}
+        self._busy_pages = 0.0
         self._turns: Counter[str] = Counter()
 
     def rises(self, key: Key) -> None:
@@ -108,15 +116,21 @@ class ScrapeSchedule:
                 hot.append((pool, runtime))
             else:
                 quiet.append((pool, runtime))
-        # What a tick may read is spread over its two looks, so that each has pages to read.
-        budget = self._settings.scrape_pages_per_second * self._settings.fast_tick_seconds
+        for_quiet = 0.0
+        if not busy_only:
+            second = (1 - _SLOW_SHARE) * self._settings.scrape_pages_per_second
+            budget = second * self._settings.fast_tick_seconds
+            for_quiet = min(float(len(quiet)), _QUIET_SHARE * budget)
+            # What a tick may read is spread over its two looks, so that each has pages to read.
+            self._busy_pages = (budget - for_quiet) / 2
         pages: list[Page] = []
-        self._collect(pages, "bursting", bursting, budget / 2)
-        self._collect(pages, "hot", hot, budget / 2)
+        for_bursting = (1 - _HOT_SHARE) * self._busy_pages if hot else self._busy_pages
+        self._collect(pages, "bursting", bursting, for_bursting)
+        self._collect(pages, "hot", hot, self._busy_pages)
         if not busy_only:
             self.busy = dict.fromkeys(runtime.key for _, runtime in bursting + hot)
             pages += draining
-            self._sample(pages, quiet, _QUIET_SHARE * budget)
+            self._sample(pages, quiet, len(pages) + for_quiet)
         return pages
 
     def _collect(self, pages: list[Page], kind: str, pools: list[Known], most: float) -> None:

@@ -623,6 +623,28 @@ async def test_bursting_pools_beyond_the_budget_are_read_by_turns() -> None:
     assert sorted(read) == [["a"], ["b"], ["c"]]
 
 
+async def test_however_many_burst_others_are_read_and_something_is_left_to_the_slow_loop() -> None:
+    setting = Setting(Settings(fast_tick_seconds=1.0, scrape_pages_per_second=40.0))
+    bursting = [await setting.add(f"bursts{n}") for n in range(30)]
+    pages = setting.seams.scraper.pages
+    for letter in "ab":
+        pages[f"quiet-{letter}"] = fakes.page(running=1.0)
+    await setting.add("quiet", arrivals=0.1)
+    await setting.add("hot", arrivals=16.0)
+    for _ in range(2):
+        await setting.tick()
+        await setting.look_at_busy()
+    assert all(fraction(runtime) > 0 for runtime in bursting)
+    setting.seams.scraper.asked.clear()
+    for _ in range(3):
+        await setting.tick()
+        await setting.look_at_busy()
+    looks = [{pod.split("-")[0] for pod in asked} for asked in setting.seams.scraper.asked]
+    assert all({"quiet", "hot"} <= look for look in looks[::2])
+    assert all("hot" in look and "quiet" not in look for look in looks[1::2])
+    assert sum(map(len, setting.seams.scraper.asked)) <= 3 * 40
+
+
 async def test_hot_pools_beyond_the_budget_are_read_by_turns() -> None:
     setting = Setting(Settings(fast_tick_seconds=0.2, scrape_pages_per_second=2.0))
     for name in ("a", "b", "c"):
